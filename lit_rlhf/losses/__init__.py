@@ -1,0 +1,1 @@
+"""Loss heads, one module per family."""

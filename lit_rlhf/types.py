@@ -1,0 +1,333 @@
+"""The ragged containers: every tensor shape of the project is stated here, once.
+
+Letters: N prompts, S sequences (each a completion of one prompt), T = total completion tokens, E pairs, K completions
+per prompt, V vocabulary, D width. `[sum P]` is the concatenation of N prompts. There are no pads, prompt positions or
+shifts in any per-token tensor, so there is no mask to get wrong: entry t of a `[T]` tensor belongs to completion token t.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+from typing import Literal, Self
+
+import torch
+from torch import Tensor
+
+Unit = Literal["sequence", "token", "pair"]
+UNITS: tuple[Unit, ...] = ("sequence", "token", "pair")
+
+
+class Ragged:
+    """What all containers share: moving every tensor inside, however deep, to a device."""
+
+    def to(self, device: torch.device | str, non_blocking: bool = False) -> Self:
+        """The same value on `device` (Lightning moves a batch by calling this)."""
+        moved = {
+            field.name: value.to(device, non_blocking=non_blocking)
+            for field in dataclasses.fields(self)
+            if isinstance(value := getattr(self, field.name), (Tensor, Ragged))
+        }
+        return dataclasses.replace(self, **moved)
+
+
+@dataclass(frozen=True)
+class Sequences(Ragged):
+    """Completions of prompts, concatenated.
+
+    A prompt has at least one token (what the first completion token is predicted from) and a completion at least one
+    (its terminator). Length 0 is refused, because an empty segment would silently shift all that follow.
+
+    Raises:
+        ValueError: lengths and ids disagree, or a segment is empty (checked where the tensors are on the CPU).
+    """
+
+    prompt_ids: Tensor
+    """[sum P] token ids of the N prompts."""
+    prompt_lengths: Tensor
+    """[N]"""
+    completion_ids: Tensor
+    """[T] token ids of the S completions."""
+    completion_lengths: Tensor
+    """[S]"""
+    prompt_of: Tensor
+    """[S] the index in 0..N-1 of each completion's prompt."""
+    weight: Tensor | None = None
+    """[T] weight of each token, 0 where it is not trained on. None is 1 everywhere."""
+
+    def __post_init__(self) -> None:
+        _expect("prompt_of", self.prompt_of, len(self.completion_lengths))
+        _expect("weight", self.weight, len(self.completion_ids))
+        if self.prompt_ids.device.type != "cpu":
+            return
+        for name in ("prompt", "completion"):
+            lengths = getattr(self, f"{name}_lengths")
+            _expect(f"{name}_ids", getattr(self, f"{name}_ids"), int(lengths.sum()))
+            if len(lengths) and int(lengths.min()) < 1:
+                row = int(lengths.argmin())
+                raise ValueError(f"{name}_lengths[{row}] is {int(lengths[row])}: a {name} has at least one token")
+
+    @property
+    def token_weight(self) -> Tensor:
+        """[T] `weight`, or ones."""
+        return torch.ones(len(self.completion_ids), device=self.completion_ids.device) if self.weight is None else self.weight
+
+    def select(self, sequences: Tensor) -> Sequences:
+        """The sequences of these indices, in this order, with the prompts they need, in the order of first use."""
+        prompt_of = self.prompt_of[sequences]
+        prompts, renumbered = _renumber(prompt_of)
+        tokens = segment_indices(self.completion_lengths, sequences)
+        return Sequences(
+            prompt_ids=self.prompt_ids[segment_indices(self.prompt_lengths, prompts)],
+            prompt_lengths=self.prompt_lengths[prompts],
+            completion_ids=self.completion_ids[tokens],
+            completion_lengths=self.completion_lengths[sequences],
+            prompt_of=renumbered,
+            weight=None if self.weight is None else self.weight[tokens],
+        )
+
+    def group_tokens(self) -> Tensor:
+        """[N] tokens of each prompt's group: the prompt once and all its completions."""
+        return self.prompt_lengths.index_add(0, self.prompt_of, self.completion_lengths)
+
+
+class Batch(Ragged):
+    """What a loss head reads besides the evidence: sequences, and what is known of their reward."""
+
+    sequences: Sequences
+
+    def select(self, sequences: Tensor) -> Self:
+        """The part of the batch that concerns these sequences, in this order."""
+        raise TypeError(f"{type(self).__name__} does not say how to select sequences")
+
+    def count(self, unit: Unit) -> Tensor:
+        """[] the sum of the weights of its tokens, sequences or pairs: what a sum of losses is divided by."""
+        if unit == "token":
+            return self.sequences.token_weight.sum()
+        raise ValueError(f"{type(self).__name__} has no unit {unit!r}")
+
+    def split(self, token_budget: int) -> tuple[Self, ...]:
+        """Micro-batches of at most `token_budget` tokens that keep a prompt's sequences (and a pair's ends) together.
+
+        Raises:
+            ValueError: one group alone is larger than the budget.
+        """
+        tokens = self.sequences.group_tokens()
+        if len(tokens) and int(tokens.max()) > token_budget:
+            raise ValueError(f"a prompt and its completions have {int(tokens.max())} tokens, more than token_budget={token_budget}")
+        part_of, part, used = [], 0, 0
+        for size in tokens.tolist():
+            if used + size > token_budget:
+                part, used = part + 1, 0
+            used += size
+            part_of.append(part)
+        part_of_sequence = torch.tensor(part_of)[self.sequences.prompt_of]
+        return tuple(self.select((part_of_sequence == index).nonzero()[:, 0]) for index in range(part + 1))
+
+
+@dataclass(frozen=True)
+class PreferenceBatch(Batch):
+    """A pair graph over sequences: K responses of a prompt may have any set of edges."""
+
+    sequences: Sequences
+    chosen: Tensor
+    """[E] index into the S sequences."""
+    rejected: Tensor
+    """[E] index into the S sequences."""
+    probability: Tensor
+    """[E] that chosen is preferred; 1 is a hard label, 1/2 a tie."""
+    reward_gap: Tensor | None = None
+    """[E] reward of chosen less reward of rejected, where it is known."""
+    weight: Tensor | None = None
+    """[E] the pair law; None is 1 everywhere."""
+
+    def __post_init__(self) -> None:
+        for name in ("rejected", "probability", "reward_gap", "weight"):
+            _expect(name, getattr(self, name), len(self.chosen))
+
+    @property
+    def pair_weight(self) -> Tensor:
+        """[E] `weight`, or ones."""
+        return torch.ones_like(self.probability) if self.weight is None else self.weight
+
+    def count(self, unit: Unit) -> Tensor:
+        if unit == "pair":
+            return self.pair_weight.sum()
+        if unit == "sequence":
+            return torch.tensor(float(len(self.sequences.completion_lengths)), device=self.chosen.device)
+        return super().count(unit)
+
+    def select(self, sequences: Tensor) -> PreferenceBatch:
+        """Pairs with one end outside are left out."""
+        place = torch.full((len(self.sequences.completion_lengths),), -1, device=sequences.device)
+        place[sequences] = torch.arange(len(sequences), device=sequences.device)
+        chosen, rejected = place[self.chosen], place[self.rejected]
+        kept = (chosen >= 0) & (rejected >= 0)
+        return PreferenceBatch(
+            self.sequences.select(sequences), chosen[kept], rejected[kept], self.probability[kept],
+            None if self.reward_gap is None else self.reward_gap[kept],
+            None if self.weight is None else self.weight[kept],
+        )
+
+
+@dataclass(frozen=True)
+class ScoredBatch(Batch):
+    """Sequences with a reward each: scored responses, labels (1 desirable, 0 not), or demonstrations (all 1)."""
+
+    sequences: Sequences
+    reward: Tensor
+    """[S] in nats once divided by tau; a label in {0, 1} for unpaired data."""
+    weight: Tensor | None = None
+    """[S] the sampling law; None is 1 everywhere."""
+
+    def __post_init__(self) -> None:
+        for name in ("reward", "weight"):
+            _expect(name, getattr(self, name), len(self.sequences.completion_lengths))
+
+    @property
+    def sequence_weight(self) -> Tensor:
+        """[S] `weight`, or ones."""
+        return torch.ones_like(self.reward) if self.weight is None else self.weight
+
+    def count(self, unit: Unit) -> Tensor:
+        return self.sequence_weight.sum() if unit == "sequence" else super().count(unit)
+
+    def select(self, sequences: Tensor) -> ScoredBatch:
+        weight = None if self.weight is None else self.weight[sequences]
+        return ScoredBatch(self.sequences.select(sequences), self.reward[sequences], weight)
+
+
+@dataclass(frozen=True)
+class Rollout(Batch):
+    """Sequences sampled from a policy, with what credit assignment needs and makes."""
+
+    sequences: Sequences
+    behaviour: Tensor
+    """[T] log-probs under the law that sampled the tokens, in nats."""
+    reward: Tensor
+    """[S]"""
+    reference: Tensor | None = None
+    """[T] log-probs of the reference, in nats."""
+    values: Tensor | None = None
+    """[T] the critic's value before each token."""
+    advantages: Tensor | None = None
+    """[T]"""
+    returns: Tensor | None = None
+    """[T]"""
+    weight: Tensor | None = None
+    """[S] the sampling law; None is 1 everywhere."""
+
+    def __post_init__(self) -> None:
+        for name in ("behaviour", "reference", "values", "advantages", "returns"):
+            _expect(name, getattr(self, name), len(self.sequences.completion_ids))
+        for name in ("reward", "weight"):
+            _expect(name, getattr(self, name), len(self.sequences.completion_lengths))
+
+    @property
+    def sequence_weight(self) -> Tensor:
+        """[S] `weight`, or ones."""
+        return torch.ones_like(self.reward) if self.weight is None else self.weight
+
+    def count(self, unit: Unit) -> Tensor:
+        return self.sequence_weight.sum() if unit == "sequence" else super().count(unit)
+
+    def select(self, sequences: Tensor) -> Rollout:
+        tokens = segment_indices(self.sequences.completion_lengths, sequences)
+        per_token = {name: value if (value := getattr(self, name)) is None else value[tokens]
+                     for name in ("behaviour", "reference", "values", "advantages", "returns")}
+        weight = None if self.weight is None else self.weight[sequences]
+        return Rollout(self.sequences.select(sequences), reward=self.reward[sequences], weight=weight, **per_token)
+
+    def pairs(self) -> PreferenceBatch:
+        """The pair graph of each prompt's group: every pair once, the better one chosen, with its reward gap."""
+        return every_pair(self.sequences, self.reward)
+
+
+@dataclass(frozen=True)
+class TokenLogps(Ragged):
+    """Log-probs of completion tokens; entry t scores completion token t, and no shift happens anywhere else."""
+
+    values: Tensor
+    """[T] in nats."""
+    entropy: Tensor | None = None
+    """[T] of the distribution the token was drawn from, in nats, when it was asked for."""
+
+    def __post_init__(self) -> None:
+        _expect("entropy", self.entropy, len(self.values))
+
+
+@dataclass(frozen=True)
+class Observation(Ragged):
+    """What a head wants to know of the whole optimizer step: rows gathered over micro-batches and ranks.
+
+    A head returns one from `observe` for its micro-batch. It reads back, in `Evidence.observed`, the rows of the
+    whole step, with `start` saying where its own rows stand among them.
+    """
+
+    values: Tensor
+    """[n, c] n rows (pairs or sequences) of c numbers each, without gradient."""
+    weight: Tensor
+    """[n]"""
+    start: int = 0
+    """The index of this micro-batch's first row."""
+    running: Tensor | None = None
+    """[c] the running mean over earlier steps, where the head asks for one (`decay` > 0); None before the first step."""
+    decay: float = 0.0
+    """Weight of the past in the running mean; 0 keeps none."""
+
+    def mean(self) -> Tensor:
+        """[c] the weighted mean over all rows; 0 where there are none."""
+        total = (self.values * self.weight[:, None]).sum(0)
+        return total / self.weight.sum().clamp_min(torch.finfo(total.dtype).tiny)
+
+
+@dataclass(frozen=True)
+class Evidence(Ragged):
+    """What a head may read of the models besides its batch. A part that is not there is None."""
+
+    policy: TokenLogps | None = None
+    """Log-probs of the trained policy."""
+    reference: Tensor | None = None
+    """[T] log-probs of the reference, in nats. None is the prior form (u = 1)."""
+    score: Tensor | None = None
+    """[S] scores of a reward model in training."""
+    values: Tensor | None = None
+    """[T] the critic's values."""
+    log_partition: Tensor | None = None
+    """[N] learned log Z of each prompt."""
+    tau: Tensor | None = None
+    """[] a learned temperature."""
+    observed: tuple[Observation, ...] | None = None
+    """One per statistic the head declares; None lets the head form it from its own batch."""
+
+
+def segment_indices(lengths: Tensor, which: Tensor) -> Tensor:
+    """The positions of the segments `which` in a concatenation of segments of `lengths`, in the order of `which`."""
+    starts = lengths.cumsum(0) - lengths
+    chosen = lengths[which]
+    offset = torch.repeat_interleave(starts[which] - (chosen.cumsum(0) - chosen), chosen)
+    return offset + torch.arange(len(offset), device=lengths.device)
+
+
+def every_pair(sequences: Sequences, reward: Tensor) -> PreferenceBatch:
+    """All pairs within each prompt, the higher reward [S] chosen, `probability` = sigma(gap) and `reward_gap` = gap."""
+    same = sequences.prompt_of[:, None] == sequences.prompt_of[None, :]
+    first, second = torch.triu(same, diagonal=1).nonzero(as_tuple=True)
+    swapped = reward[second] > reward[first]
+    chosen, rejected = torch.where(swapped, second, first), torch.where(swapped, first, second)
+    gap = reward[chosen] - reward[rejected]
+    return PreferenceBatch(sequences, chosen, rejected, torch.sigmoid(gap), gap)
+
+
+def _expect(name: str, value: Tensor | None, length: int) -> None:
+    if value is not None and tuple(value.shape) != (length,):
+        raise ValueError(f"{name} has shape {tuple(value.shape)}, expected ({length},)")
+
+
+def _renumber(prompt_of: Tensor) -> tuple[Tensor, Tensor]:
+    """The distinct values in the order of first use, and each entry's index among them."""
+    values, inverse = torch.unique(prompt_of, return_inverse=True)
+    positions = torch.arange(len(prompt_of), device=prompt_of.device)
+    first = torch.full((len(values),), len(prompt_of), device=prompt_of.device).scatter_reduce(0, inverse, positions, "amin")
+    order = first.argsort()
+    return values[order], order.argsort()[inverse]
