@@ -9,13 +9,12 @@ from __future__ import annotations
 
 import dataclasses
 from dataclasses import dataclass
-from typing import Literal, Self
+from typing import ClassVar, Literal, Self
 
 import torch
 from torch import Tensor
 
 Unit = Literal["sequence", "token", "pair"]
-UNITS: tuple[Unit, ...] = ("sequence", "token", "pair")
 
 
 class Ragged:
@@ -95,6 +94,8 @@ class Batch(Ragged):
     """What a loss head reads besides the evidence: sequences, and what is known of their reward."""
 
     sequences: Sequences
+    units: ClassVar[tuple[Unit, ...]] = ("sequence", "token")
+    """The units that `count` knows."""
 
     def select(self, sequences: Tensor) -> Self:
         """The part of the batch that concerns these sequences, in this order."""
@@ -128,6 +129,8 @@ class Batch(Ragged):
 @dataclass(frozen=True)
 class PreferenceBatch(Batch):
     """A pair graph over sequences: K responses of a prompt may have any set of edges."""
+
+    units: ClassVar[tuple[Unit, ...]] = ("sequence", "token", "pair")
 
     sequences: Sequences
     chosen: Tensor

@@ -1,0 +1,273 @@
+"""The off-line regime: one item of the train loader is one optimizer step.
+
+A head returns sums; `update` divides each by the count of its unit over all micro-batches of the step on all ranks, so
+micro-batching and the number of devices never change the mathematics.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import math
+from collections.abc import Iterator, Sequence
+from typing import Any, Literal
+
+import torch
+from lightning import LightningDataModule, LightningModule
+from lightning.pytorch.cli import OptimizerCallable
+from torch import Tensor, nn
+from torchmetrics import Metric
+
+from lit_rlhf.algorithms.composition import refuse_impossible
+from lit_rlhf.algorithms.ranks import sum_over_ranks, world_size
+from lit_rlhf.algorithms.recording import Recorder, named
+from lit_rlhf.algorithms.schedules import Schedule
+from lit_rlhf.algorithms.statistics import StepStatistics
+from lit_rlhf.algorithms.validation import Predictions, default_metrics, predictions
+from lit_rlhf.components.actor import Actor
+from lit_rlhf.components.critic import Critic
+from lit_rlhf.components.learned import Learned
+from lit_rlhf.components.reference import Reference
+from lit_rlhf.errors import InputError
+from lit_rlhf.losses.base import LossHead
+from lit_rlhf.types import Batch, Evidence, Observation, Unit
+
+MicroBatches = Sequence[Batch]
+
+
+class Algorithm(LightningModule):
+    """Minimises sum_terms total / count over the data, term by term as the head gives them.
+
+    Args:
+        actor: the policy in training.
+        loss: the head, or a sum of heads.
+        reference: the base measure u of the posterior form; None is the prior form.
+        critic: gives `Evidence.values`.
+        optimizer: called with one parameter group per part; AdamW with learning rate 1e-5 when None.
+        schedule: constant when None.
+        max_grad_norm: the gradient is clipped to this 2-norm; None does not clip.
+        learned: components that reach the head through the evidence (a learned temperature or log-partition).
+        metrics: torchmetrics metrics with `update(evidence, batch)`, computed on validation data; those that suit what
+            the head reads when None.
+        on_nonfinite: `stop` ends the run naming the rows of the step, `skip` leaves the step out and counts it.
+
+    Raises:
+        InputError: the head needs a part that is not given.
+    """
+
+    def __init__(
+        self,
+        actor: Actor | None,
+        loss: LossHead,
+        reference: Reference | None = None,
+        critic: Critic | None = None,
+        optimizer: OptimizerCallable | None = None,
+        schedule: Schedule | None = None,
+        max_grad_norm: float | None = 1.0,
+        learned: Sequence[Learned] = (),
+        metrics: Sequence[Metric] | None = None,
+        on_nonfinite: Literal["stop", "skip"] = "stop",
+    ) -> None:
+        super().__init__()
+        self.automatic_optimization = False
+        self.actor, self.critic, self.learned = actor, critic, nn.ModuleList(learned)
+        self.loss, self.schedule, self.max_grad_norm, self.on_nonfinite = loss, schedule, max_grad_norm, on_nonfinite
+        self.optimizer = optimizer or (lambda groups: torch.optim.AdamW(groups, lr=1e-5, weight_decay=0.0))
+        self._held = (reference,)  # a tuple hides it from nn.Module: no frozen weight in checkpoints and optimizers
+        self.metrics = nn.ModuleList(default_metrics(loss.needs) if metrics is None else metrics)
+        self.recorder, self.val_recorder = Recorder(), Recorder()
+        self.statistics = StepStatistics(loss.observes)
+        self.items_done = 0
+        refuse_impossible(self)
+
+    @property
+    def reference(self) -> Reference | None:
+        """The reference, or None in the prior form."""
+        return self._held[0]
+
+    @property
+    def parts(self) -> tuple[tuple[str, nn.Module], ...]:
+        """Name and component of what is trained, in the order of the optimizer's parameter groups."""
+        own = (("actor", self.actor), ("critic", self.critic))
+        learned = ((f"learned.{index}", part) for index, part in enumerate(self.learned))
+        return tuple((name, part) for name, part in (*own, *learned) if part is not None)
+
+    @property
+    def tokenizer(self) -> Any:
+        """The tokenizer of the first trained part."""
+        return self.parts[0][1].tokenizer
+
+    @property
+    def needs(self) -> frozenset[str]:
+        """What the head reads of evidence and batch; the data module chooses the kind of batch by it."""
+        return self.loss.needs
+
+    def check(self, data: LightningDataModule) -> None:
+        """Builds the data for this composition without reading any weight.
+
+        Raises:
+            InputError: the data are wrong, or do not have what the head needs.
+        """
+        data.attach(self)
+        data.setup("fit")
+
+    # ---- models
+
+    def configure_model(self) -> None:
+        """Loads the weights: nothing is read or allocated before."""
+        for _, part in self.parts:
+            part.build()
+        if self.reference is not None:
+            self.reference.build(self.actor)
+
+    def configure_optimizers(self) -> Any:
+        groups = []
+        for name, part in self.parts:
+            weights = [weight for weight in part.parameters() if weight.requires_grad]
+            groups.append({"params": weights, "name": name} | ({} if part.lr is None else {"lr": part.lr}))
+        optimizer = self.optimizer(groups)
+        if self.schedule is None:
+            return optimizer
+        planned = self.trainer.estimated_stepping_batches
+        scheduler = self.schedule.build(optimizer, int(planned) if 0 < planned < math.inf else None)
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
+
+    def evidence(self, batch: Batch) -> Evidence:
+        """Everything the head may read of the models for one micro-batch."""
+        sequences = batch.sequences
+        return Evidence(
+            policy=self.actor.token_logps(sequences, entropy="entropy" in self.needs),
+            reference=None if self.reference is None else self.reference.token_logps(sequences),
+            values=None if self.critic is None else self.critic.values(sequences),
+            **{part.fills: part(sequences) for part in self.learned},
+        )
+
+    # ---- one optimizer step
+
+    def training_step(self, item: MicroBatches, index: int) -> None:
+        self.update(item)
+        self.items_done += 1
+
+    def update(self, micro_batches: MicroBatches) -> None:
+        """One optimizer step on all micro-batches of all ranks."""
+        optimizer = self.optimizers()
+        counts = self._counts(micro_batches)
+        observed = self._observed(micro_batches, remember=True)
+        optimizer.zero_grad()
+        shares: dict[str, Tensor] = {}
+        for index, (batch, seen) in enumerate(zip(micro_batches, observed, strict=True)):
+            with self._synchronised(last=index == len(micro_batches) - 1):
+                output = self.loss(dataclasses.replace(self.evidence(batch), observed=seen), batch)
+                terms = {name: term.total / counts[term.unit] for name, term in named(output.terms)}
+                self.manual_backward(sum(terms.values()) * world_size())  # strategies average over ranks
+            shares = {name: shares.get(name, 0.0) + value.detach() for name, value in terms.items()}
+            self.recorder.add_output(output)
+        if self._step(optimizer):
+            self._record_loss(shares)
+
+    def _counts(self, micro_batches: MicroBatches) -> dict[Unit, Tensor]:
+        """The sum of weights of every unit over the step, on all ranks; 1 where it is 0."""
+        units = micro_batches[0].units
+        sums = torch.stack([sum(batch.count(unit).float() for batch in micro_batches) for unit in units])
+        totals = sum_over_ranks(sums)
+        return dict(zip(units, torch.where(totals > 0, totals, 1.0), strict=True))
+
+    @torch.no_grad()
+    def _observed(self, micro_batches: MicroBatches, remember: bool) -> Sequence[tuple[Observation, ...] | None]:
+        """What the head wants to know of the whole step before any gradient."""
+        if not self.loss.observes:
+            return [None] * len(micro_batches)
+        return self.statistics.gather([self.loss.observe(self.evidence(batch), batch) for batch in micro_batches], remember)
+
+    @contextlib.contextmanager
+    def _synchronised(self, last: bool) -> Iterator[None]:
+        """Gradients cross ranks with the last micro-batch only, under DDP and under FSDP2."""
+        for module in self.modules():
+            if hasattr(module, "set_requires_gradient_sync"):  # FSDP2 changes the class of what it shards
+                module.set_requires_gradient_sync(last)
+        strategy = self.trainer.strategy
+        blocked = not last and hasattr(strategy, "block_backward_sync")
+        with strategy.block_backward_sync() if blocked else contextlib.nullcontext():
+            yield
+
+    def _step(self, optimizer: Any) -> bool:
+        """Clips and steps; False where the gradient is not finite and the step is left out."""
+        weights = [weight for group in optimizer.param_groups for weight in group["params"]]
+        norm = torch.nn.utils.clip_grad_norm_(weights, math.inf if self.max_grad_norm is None else self.max_grad_norm)
+        norm = norm.full_tensor() if hasattr(norm, "full_tensor") else norm
+        finite = bool(torch.isfinite(norm))
+        self.recorder.add("skipped_steps", float(not finite), 1.0)
+        if not finite and self.on_nonfinite == "stop":
+            raise FloatingPointError(self._nonfinite_message(float(norm)))
+        if finite:
+            optimizer.step()
+            self.recorder.add("grad_norm", norm)
+            if self.reference is not None:
+                self.reference.after_update(self.actor, self.trainer.global_step)
+        if self.schedule is not None:
+            self.lr_schedulers().step()
+        return finite
+
+    def _nonfinite_message(self, norm: float) -> str:
+        rows = ", ".join(self.trainer.datamodule.rows(self.items_done)) if self.trainer.datamodule else "unknown"
+        return (
+            f"the gradient norm of update {self.trainer.global_step + 1} is {norm}; the rows of the step are {rows}. "
+            "Lower the learning rate, look at these rows, or set model.on_nonfinite=skip to leave such steps out and count them"
+        )
+
+    def _record_loss(self, shares: dict[str, Tensor]) -> None:
+        steps = 1.0 / world_size()  # every rank adds its share of the loss, and together they add one step
+        self.recorder.add("loss", sum(shares.values()), steps)
+        if len(shares) > 1:
+            for name, share in shares.items():
+                self.recorder.add(f"loss/{name}", share, steps)
+
+    # ---- validation, test, prediction
+
+    def validation_step(self, item: MicroBatches, index: int) -> None:
+        """Sums of the terms and updates of the metrics; whoever logs asks `val_recorder` and `metrics` at the end."""
+        observed = self._observed(item, remember=False)
+        for batch, seen in zip(item, observed, strict=True):
+            evidence = dataclasses.replace(self.evidence(batch), observed=seen)
+            output = self.loss(evidence, batch)
+            for name, term in named(output.terms):
+                self.val_recorder.add(f"loss/{name}", term.total, batch.count(term.unit))
+            self.val_recorder.add_output(output)
+            for metric in self.metrics:
+                metric.update(evidence, batch)
+
+    test_step = validation_step
+
+    def predict_step(self, item: MicroBatches, index: int) -> tuple[Predictions, ...]:
+        """Log-probabilities and scores of every sequence, one container per micro-batch."""
+        return tuple(predictions(self.evidence(batch), batch) for batch in item)
+
+    # ---- hooks of Lightning
+
+    def on_fit_start(self) -> None:
+        if str(self.trainer.precision).startswith("16"):
+            raise InputError("trainer.precision: 16-bit floats need a scaled loss, which exact counts rule out; use bf16-mixed or 32-true")
+        self._place_reference()
+
+    def on_validation_start(self) -> None:
+        self._place_reference()
+
+    on_test_start = on_predict_start = on_validation_start
+
+    def _place_reference(self) -> None:
+        if self.reference is not None:
+            self.reference.to(self.device)
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        checkpoint["algorithm"] = {
+            "items_done": self.items_done,
+            "statistics": self.statistics.state_dict(),
+            "reference": None if self.reference is None else self.reference.state_dict(),
+        }
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        state = checkpoint["algorithm"]
+        self.items_done = state["items_done"]
+        self.statistics.load_state_dict(state["statistics"])
+        if self.reference is not None:
+            self.reference.load_state_dict(state["reference"])

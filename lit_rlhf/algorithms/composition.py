@@ -1,0 +1,47 @@
+"""Does a composition have the parts its head needs? Refused when it is built, in a sentence that names the part."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from lit_rlhf.errors import InputError
+
+# What a head may need, and which argument of the algorithm gives it.
+GIVEN_BY = {
+    "policy": "actor",
+    "reference": "reference",
+    "values": "critic",
+    "score": "reward",
+    "log_partition": "learned",
+    "tau": "learned",
+}
+SAMPLED = frozenset({"behaviour", "advantages", "returns"})
+
+
+def refuse_impossible(algorithm: Any) -> None:
+    """Compares what the head needs with the parts that are there.
+
+    Raises:
+        InputError: naming the head, the need and the argument that would give it.
+    """
+    head, name = algorithm.loss, type(algorithm).__name__
+    available = available_fields(algorithm)
+    for need in sorted(head.needs):
+        if need in SAMPLED:
+            raise InputError(
+                f"model.loss: {type(head).__name__} reads {need!r}, which only sampled rollouts have, and {name} trains on given "
+                "data; use a head of preferences, rewards or labels"
+            )
+        if need in GIVEN_BY and need not in available:
+            raise InputError(
+                f"model.{GIVEN_BY[need]}: {type(head).__name__} needs {need!r} and {name} was given no part for it; "
+                f"set model.{GIVEN_BY[need]}, or choose a head that does without"
+            )
+
+
+def available_fields(algorithm: Any) -> frozenset[str]:
+    """The fields of the evidence that this composition can fill."""
+    fields = {name for name in ("reference", "critic") if getattr(algorithm, name) is not None}
+    fields |= {"values"} if "critic" in fields else set()
+    fields |= {"policy" if name == "actor" else "score" for name, _ in algorithm.parts if name in ("actor", "reward")}
+    return frozenset(fields | {part.fills for part in algorithm.learned})

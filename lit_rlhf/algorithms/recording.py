@@ -1,0 +1,61 @@
+"""Metrics in the making: detached sums that stay on the device until somebody asks for their means."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import torch
+from torch import Tensor
+
+from lit_rlhf.algorithms.ranks import sum_over_ranks
+from lit_rlhf.losses.base import LossOutput, Term
+
+
+class Recorder:
+    """Weighted means over steps, micro-batches and ranks, exact whatever their sizes.
+
+    `add` costs no synchronisation with the device; `flush` makes one reduction over ranks for all metrics together.
+    """
+
+    def __init__(self) -> None:
+        self._totals: dict[str, Tensor] = {}
+        self._weights: dict[str, Tensor] = {}
+
+    def add(self, name: str, total: Tensor | float, weight: Tensor | float = 1.0) -> None:
+        """Adds `total` [] to the numerator of `name` and `weight` [] to its denominator."""
+        for sums, value in ((self._totals, total), (self._weights, weight)):
+            value = torch.as_tensor(value).detach()
+            value = value.to(torch.float32 if value.device.type == "mps" else torch.float64)  # MPS has no float64
+            sums[name] = value if name not in sums else sums[name].to(value.device) + value
+
+    def add_output(self, output: LossOutput) -> None:
+        """The metrics of a head."""
+        for metric in output.metrics:
+            self.add(metric.name, metric.total, metric.weight)
+
+    def flush(self, device: torch.device | str = "cpu") -> dict[str, float]:
+        """Name -> mean over everything added since the last flush, on all ranks. Metrics without weight are left out.
+
+        Every rank must have added the same names (heads emit the same metrics for every batch).
+        """
+        names = sorted(self._totals)
+        if not names:
+            return {}
+        sums = torch.stack([self._stack(self._totals, names, device), self._stack(self._weights, names, device)])
+        totals, weights = sum_over_ranks(sums).tolist()
+        self._totals, self._weights = {}, {}
+        return {name: total / weight for name, total, weight in zip(names, totals, weights, strict=True) if weight}
+
+    @staticmethod
+    def _stack(sums: dict[str, Tensor], names: list[str], device: torch.device | str) -> Tensor:
+        return torch.stack([sums[name].to(device) for name in names])
+
+
+def named(terms: Iterable[Term]) -> list[tuple[str, Term]]:
+    """Terms with names made unique: the second "pra" of a sum is "pra_2"."""
+    seen: dict[str, int] = {}
+    result = []
+    for term in terms:
+        seen[term.name] = seen.get(term.name, 0) + 1
+        result.append((term.name if seen[term.name] == 1 else f"{term.name}_{seen[term.name]}", term))
+    return result
