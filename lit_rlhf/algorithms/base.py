@@ -74,7 +74,7 @@ class Algorithm(LightningModule):
         self.loss, self.schedule, self.max_grad_norm, self.on_nonfinite = loss, schedule, max_grad_norm, on_nonfinite
         self.optimizer = optimizer or (lambda groups: torch.optim.AdamW(groups, lr=1e-5, weight_decay=0.0))
         self._held = (reference,)  # a tuple hides it from nn.Module: no frozen weight in checkpoints and optimizers
-        self.metrics = nn.ModuleList(default_metrics(loss.needs) if metrics is None else metrics)
+        self.metrics = nn.ModuleList(default_metrics(loss) if metrics is None else metrics)
         self.recorder, self.val_recorder = Recorder(), Recorder()
         self.statistics = StepStatistics(loss.observes)
         self.items_done = 0

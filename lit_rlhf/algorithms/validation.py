@@ -1,0 +1,247 @@
+"""What validation measures and prediction returns: metrics with `update(evidence, batch)`, exact over ranks.
+
+States are sums, or rows gathered over ranks with whatever sizes they have, so the size of the last batch changes nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import torch
+from torch import Tensor
+from torchmetrics import Metric
+from torchmetrics.functional.classification import binary_auroc
+
+from lit_rlhf.losses.base import LossHead
+from lit_rlhf.types import Batch, Evidence, PreferenceBatch, Ragged, ScoredBatch, Sequences, every_pair
+
+Reduce = Literal["sum", "mean"]
+
+
+@dataclass(frozen=True)
+class Predictions(Ragged):
+    """What the models say of every sequence of a micro-batch. A part that is not there is None."""
+
+    sequences: Sequences
+    token_log_probs: Tensor | None = None
+    """[T] of the policy, in nats."""
+    log_prob: Tensor | None = None
+    """[S] of the trained tokens of each completion under the policy, in nats."""
+    reference_log_prob: Tensor | None = None
+    """[S] the same under the reference."""
+    score: Tensor | None = None
+    """[S] of a reward model."""
+
+
+def predictions(evidence: Evidence, batch: Batch) -> Predictions:
+    """The evidence summed over the trained tokens of each completion."""
+    sequences, policy = batch.sequences, None if evidence.policy is None else evidence.policy.values
+    return Predictions(
+        sequences,
+        token_log_probs=policy,
+        log_prob=None if policy is None else _over_tokens(policy, sequences, "sum"),
+        reference_log_prob=None if evidence.reference is None else _over_tokens(evidence.reference, sequences, "sum"),
+        score=evidence.score,
+    )
+
+
+def sequence_reward(evidence: Evidence, sequences: Sequences, tau: float = 1.0, reduce: Reduce = "sum") -> Tensor:
+    """[S] the score of a reward model, or tau * sum_t log(pi/u) (its mean over tokens with `reduce="mean"`).
+
+    Without a reference u = 1. Token weights count.
+    """
+    if evidence.score is not None:
+        return evidence.score
+    tokens = evidence.policy.values if evidence.reference is None else evidence.policy.values - evidence.reference
+    return tau * _over_tokens(tokens, sequences, reduce)
+
+
+class RewardMetric(Metric):
+    """A metric of the reward that the trained model implies, or gives, to sequences. `update` sees every micro-batch.
+
+    Args:
+        tau: the loss's temperature, where the reward is tau * log(pi/u).
+        reduce: whether log-ratios are summed or averaged over the tokens of a completion.
+    """
+
+    full_state_update = False
+    name: str
+
+    def __init__(self, tau: float = 1.0, reduce: Reduce = "sum", **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.tau, self.reduce = tau, reduce
+
+    def reward(self, evidence: Evidence, batch: Batch) -> Tensor:
+        """[S] in double precision."""
+        return sequence_reward(evidence, batch.sequences, self.tau, self.reduce).detach().double()
+
+    def margins(self, evidence: Evidence, batch: Batch) -> tuple[PreferenceBatch, Tensor]:
+        """The pairs of the batch (of scored responses: every pair of a prompt) and their reward margins [E]."""
+        pairs = batch if isinstance(batch, PreferenceBatch) else every_pair(batch.sequences, batch.reward)
+        reward = self.reward(evidence, batch)
+        return pairs, reward[pairs.chosen] - reward[pairs.rejected]
+
+
+class PreferenceAccuracy(RewardMetric):
+    """Weighted share of pairs whose preferred end has the higher reward; equal rewards count one half.
+
+    Pairs with probability 1/2 have no preferred end and do not count.
+    """
+
+    name = "preference_accuracy"
+    higher_is_better = True
+
+    def __init__(self, tau: float = 1.0, reduce: Reduce = "sum", **kwargs: Any) -> None:
+        super().__init__(tau, reduce, **kwargs)
+        for state in ("right", "total"):
+            self.add_state(state, torch.zeros((), dtype=torch.float64), dist_reduce_fx="sum")
+
+    def update(self, evidence: Evidence, batch: Batch) -> None:
+        pairs, margin = self.margins(evidence, batch)
+        preferred = torch.sign(pairs.probability.double() - 0.5)
+        weight = pairs.pair_weight.double() * preferred.abs()
+        self.right = self.right + (weight * (1 + torch.sign(margin) * preferred) / 2).sum()
+        self.total = self.total + weight.sum()
+
+    def compute(self) -> Tensor:
+        return self.right / self.total
+
+
+class PreferenceCalibration(RewardMetric):
+    """Expected calibration error of sigma(margin) as the probability of being preferred, soft labels included.
+
+    sum_b n_b/n |mean_b(predicted) - mean_b(label)| over equal bins of the predicted probability. Every pair counts in both
+    directions, because which end is called chosen says nothing about the other.
+
+    See "On Calibration of Modern Neural Networks" by Guo et al. (https://arxiv.org/abs/1706.04599).
+    """
+
+    name = "preference_calibration"
+    higher_is_better = False
+
+    def __init__(self, tau: float = 1.0, reduce: Reduce = "sum", bins: int = 15, **kwargs: Any) -> None:
+        super().__init__(tau, reduce, **kwargs)
+        for state in ("weight", "predicted", "label"):
+            self.add_state(state, torch.zeros(bins, dtype=torch.float64), dist_reduce_fx="sum")
+
+    def update(self, evidence: Evidence, batch: Batch) -> None:
+        pairs, margin = self.margins(evidence, batch)
+        predicted = torch.sigmoid(torch.cat([margin, -margin]))
+        label = pairs.probability.double()
+        label, weight = torch.cat([label, 1 - label]), pairs.pair_weight.double().repeat(2)
+        bins = len(self.weight)
+        place = (predicted * bins).long().clamp_max(bins - 1)
+        self.weight = self.weight.index_add(0, place, weight)
+        self.predicted = self.predicted.index_add(0, place, weight * predicted)
+        self.label = self.label.index_add(0, place, weight * label)
+
+    def compute(self) -> Tensor:
+        return (self.predicted - self.label).abs().sum() / self.weight.sum()
+
+
+class RewardAUROC(RewardMetric):
+    """Probability that a good sequence has a higher reward than a bad one, over all prompts together.
+
+    Good and bad are the preferred and the other end of a pair, or the labels 1 and 0. Weights are not used.
+    """
+
+    name = "reward_auroc"
+    higher_is_better = True
+
+    def __init__(self, tau: float = 1.0, reduce: Reduce = "sum", **kwargs: Any) -> None:
+        super().__init__(tau, reduce, **kwargs)
+        for state in ("rewards", "labels"):
+            self.add_state(state, [], dist_reduce_fx="cat")
+
+    def update(self, evidence: Evidence, batch: Batch) -> None:
+        if isinstance(batch, ScoredBatch) and bool(((batch.reward == 0) | (batch.reward == 1)).all()):
+            reward, label = self.reward(evidence, batch), batch.reward.long()
+        else:
+            pairs, _ = self.margins(evidence, batch)
+            reward = self.reward(evidence, batch)[torch.cat([pairs.chosen, pairs.rejected])]
+            label = torch.cat([pairs.probability > 0.5, pairs.probability < 0.5]).long()
+            decided = torch.cat([pairs.probability != 0.5] * 2)
+            reward, label = reward[decided], label[decided]
+        self.rewards.append(reward)
+        self.labels.append(label)
+
+    def sync(self, *args: Any, **kwargs: Any) -> None:
+        """A rank without a batch takes part with no rows: it would otherwise gather less often than the others."""
+        if isinstance(self.rewards, list) and not self.rewards:
+            self.rewards.append(torch.zeros(0, dtype=torch.float64, device=self.device))
+            self.labels.append(torch.zeros(0, dtype=torch.long, device=self.device))
+        super().sync(*args, **kwargs)
+
+    def compute(self) -> Tensor:
+        rewards, labels = (torch.cat(rows) if isinstance(rows, list) else rows for rows in (self.rewards, self.labels))
+        if not len(labels) or bool((labels == labels[0]).all()):
+            return torch.tensor(float("nan"))
+        return binary_auroc(_ranks(rewards), labels)
+
+
+class Perplexity(Metric):
+    """exp of the mean negative log-probability of the trained tokens: exp(-sum_t w_t log pi_t / sum_t w_t)."""
+
+    name = "perplexity"
+    full_state_update = False
+    higher_is_better = False
+
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        for state in ("nats", "total"):
+            self.add_state(state, torch.zeros((), dtype=torch.float64), dist_reduce_fx="sum")
+
+    def update(self, evidence: Evidence, batch: Batch) -> None:
+        weight = batch.sequences.token_weight.double()
+        self.nats = self.nats - (weight * evidence.policy.values.detach()).sum()
+        self.total = self.total + weight.sum()
+
+    def compute(self) -> Tensor:
+        return torch.exp(self.nats / self.total)
+
+
+def default_metrics(loss: LossHead) -> list[Metric]:
+    """Metrics that suit what the head reads: preferences, scores, labels, or log-probabilities alone."""
+    head = next((head for head in _heads(loss) if head.family != "regulariser"), loss)
+    tau, reduce = getattr(head, "tau", 1.0), getattr(head, "reduce", "sum")
+    options = {"tau": float(tau) if isinstance(tau, (int, float)) else 1.0, "reduce": reduce if reduce in ("sum", "mean") else "sum"}
+    needs = loss.needs
+    if "chosen" in needs or "reward_gap" in needs:
+        return [PreferenceAccuracy(**options), RewardAUROC(**options), PreferenceCalibration(**options)]
+    if "label" in needs:
+        return [RewardAUROC(**options)]
+    if "reward" in needs:
+        return [PreferenceAccuracy(**options), PreferenceCalibration(**options)]
+    return [Perplexity()]
+
+
+def metric_name(metric: Metric) -> str:
+    """`metric.name`, or the class's name in snake case."""
+    spelt = type(metric).__name__
+    return getattr(metric, "name", "".join(f"_{c.lower()}" if c.isupper() else c for c in spelt).lstrip("_"))
+
+
+def _heads(loss: LossHead) -> Iterator[LossHead]:
+    """The head, or what it is composed of, innermost."""
+    inner = getattr(loss, "terms", None) or ([loss.head] if hasattr(loss, "head") else [])
+    if not inner:
+        yield loss
+    for head in inner:
+        yield from _heads(head)
+
+
+def _over_tokens(values: Tensor, sequences: Sequences, reduce: Reduce) -> Tensor:
+    """[S] the weighted sum or mean of `values` [T] over the tokens of each completion."""
+    owner = torch.repeat_interleave(sequences.completion_lengths)
+    weight = sequences.token_weight.to(values.dtype)
+    zeros = values.new_zeros(len(sequences.completion_lengths))
+    total = zeros.index_add(0, owner, values * weight)
+    return total if reduce == "sum" else total / zeros.index_add(0, owner, weight).clamp_min(torch.finfo(values.dtype).tiny)
+
+
+def _ranks(values: Tensor) -> Tensor:
+    """Numbers in [0, 1] in the same order and with the same ties: outside it they would go through a sigmoid, and saturate."""
+    place = torch.unique(values, return_inverse=True)[1].double()
+    return place / place.max().clamp_min(1.0)
