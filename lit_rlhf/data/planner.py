@@ -1,0 +1,191 @@
+"""`PlannedData`, the base of every data module: prompt groups in, items of one optimizer step out.
+
+One item of the train loader is one optimizer step: the tuple of this rank's micro-batches. `batch_size` counts prompts
+over all ranks, each with all its sequences and pairs; `micro_batch_tokens` is a matter of memory alone. What a step
+contains is a function of the seed and its position (see `plan`), so `position` is all there is to restore.
+"""
+
+from __future__ import annotations
+
+import itertools
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from typing import Any, Literal
+
+import numpy as np
+from lightning import LightningDataModule
+
+from lit_rlhf.data.collation import Signal, collate, refuse_oversized, signal_of, tokens_of
+from lit_rlhf.data.loading import GroupStream, ItemLoader, Items, StreamItems, StreamLoader
+from lit_rlhf.data.records import Group
+from lit_rlhf.errors import InputError
+
+__all__ = ["PlannedData", "Split", "collate"]
+
+Split = Literal["train", "val", "test", "predict"]
+_SPLITS: dict[str, tuple[Split, ...]] = {
+    "fit": ("train", "val"), "validate": ("val",), "test": ("test",), "predict": ("predict",),
+}
+
+
+class PlannedData(LightningDataModule, ABC):
+    """Plans items over the groups that a subclass loads.
+
+    Training: every epoch has each group once, in an order of its own; unpaired labels are spread so that every step
+    has nearly its share of each. The last step of an epoch has the rest, and the loss is divided by what is there.
+    Every rank has the same number of micro-batches in a step; where there are fewer groups than ranks, a rank repeats
+    a group with all weights 0, which changes no sum and no count.
+    Evaluation: every group counts exactly once over all ranks, in order, in steps of equal size up to one.
+
+    Args:
+        batch_size: prompts in an optimizer step, over all ranks.
+        micro_batch_tokens: most tokens in a micro-batch, a prompt counted once.
+        seed: of the order of the groups.
+        num_workers: processes that make items; any number gives the same items.
+
+    Raises:
+        InputError: an argument is out of range, or a group has more tokens than a micro-batch may.
+    """
+
+    def __init__(self, batch_size: int, micro_batch_tokens: int, seed: int = 0, num_workers: int = 0) -> None:
+        super().__init__()
+        for name, value, least in (
+            ("batch_size", batch_size, 1), ("micro_batch_tokens", micro_batch_tokens, 2),
+            ("seed", seed, 0), ("num_workers", num_workers, 0),
+        ):
+            if value < least:
+                raise InputError(f"data.{name}: {value}, expected {least} or more")
+        self.batch_size, self.micro_batch_tokens = batch_size, micro_batch_tokens
+        self.seed, self.num_workers = seed, num_workers
+        self.tokenizer: Any = None
+        self.signal: Signal | None = None
+        self._loaded: dict[Split, Sequence[Group] | GroupStream] = {}
+        self._tokens: dict[Split, np.ndarray] = {}
+        self._handed_out = 0
+
+    # ---- what a subclass says
+
+    @abstractmethod
+    def load(self, split: Split) -> Sequence[Group] | GroupStream:
+        """The groups of a split, in order, the same on every rank; empty where there are none. Only `train` may be a stream.
+
+        `self.tokenizer` and `self.signal` say how to make them.
+        """
+
+    @property
+    @abstractmethod
+    def report(self) -> Any:
+        """What was kept, cut and dropped, once `setup` is done."""
+
+    def tokens(self, groups: Sequence[Group]) -> np.ndarray:
+        """[n] unique tokens of each group."""
+        return np.array([tokens_of(group) for group in groups], dtype=np.int64)
+
+    def strata(self, groups: Sequence[Group]) -> np.ndarray:
+        """[n] what every step has its share of: the share of good completions where the signal is a label."""
+        if self.signal != "label":
+            return np.zeros(len(groups))
+        return np.array([np.mean(group.labels) for group in groups])
+
+    # ---- set-up
+
+    def attach(self, algorithm: Any) -> None:
+        """Takes over the tokenizer and the signal of a composition; what was loaded for another signal is forgotten."""
+        signal = signal_of(algorithm.needs)
+        if signal != self.signal or algorithm.tokenizer is not self.tokenizer:
+            self._loaded = {}
+        self.tokenizer, self.signal = algorithm.tokenizer, signal
+
+    def setup(self, stage: str) -> None:
+        """Loads the splits of a stage of Lightning that are not loaded yet."""
+        if self.signal is None:
+            self.attach(self.trainer.lightning_module)
+        for split in _SPLITS[stage]:
+            if split not in self._loaded:
+                self._loaded[split] = groups = self.load(split)
+                if not isinstance(groups, GroupStream):
+                    self._tokens[split] = self.tokens(groups)
+                    refuse_oversized(groups, self._tokens[split], self.micro_batch_tokens)
+
+    def groups(self, split: Split) -> Sequence[Group] | GroupStream:
+        """What `load` gave for a split that is set up."""
+        return self._loaded[split]
+
+    def sample_prompts(self, n: int) -> tuple[Group, ...]:
+        """The first n groups of the validation data, or of the training data where there are none."""
+        groups = self._loaded.get("val") or self.groups("train")
+        return tuple(itertools.islice(groups.read(0) if isinstance(groups, GroupStream) else groups, n))
+
+    def rows(self, position: int, split: Split = "train") -> tuple[str, ...]:
+        """Where the groups of an item come from, on all ranks together."""
+        items = self._items(split)
+        step = items.step(position)
+        return tuple(group.row if isinstance(items, StreamItems) else items.groups[group].row for group in step)
+
+    def rows_of_rank(self, position: int, split: Split) -> tuple[tuple[str, ...], ...]:
+        """For each micro-batch of this rank's item, where its groups come from; nothing for a repeat that does not count."""
+        items = self._items(split)
+        return tuple(
+            tuple(items.groups[index].row for index in part.groups) if part.counted else ()
+            for part in items.micro_batches(position)
+        )
+
+    # ---- items
+
+    def train_dataloader(self) -> ItemLoader | StreamLoader:
+        items = self._items("train")
+        if isinstance(items, StreamItems):
+            return StreamLoader(items, self.num_workers, clock=self)
+        if not len(items):
+            raise InputError("data: no row is left for training; the data report says what became of them")
+        return ItemLoader(items, self.num_workers, clock=self)
+
+    def val_dataloader(self) -> list[ItemLoader]:
+        return self._evaluation("val")
+
+    def test_dataloader(self) -> list[ItemLoader]:
+        return self._evaluation("test")
+
+    def predict_dataloader(self) -> list[ItemLoader]:
+        return self._evaluation("predict")
+
+    def _evaluation(self, split: Split) -> list[ItemLoader]:
+        return [ItemLoader(self._items(split), self.num_workers)] if len(self.groups(split)) else []
+
+    def _items(self, split: Split) -> Items | StreamItems:
+        groups = self.groups(split)
+        rank, ranks = (self.trainer.global_rank, self.trainer.world_size) if self.trainer else (0, 1)
+        shared = {"batch_size": self.batch_size, "micro_batch_tokens": self.micro_batch_tokens, "signal": self.signal}
+        if isinstance(groups, GroupStream):
+            return StreamItems(groups, **shared, rank=rank, ranks=ranks)
+        seed = self.seed if split == "train" else None
+        return Items(groups, self._tokens[split], self.strata(groups), **shared, seed=seed, rank=rank, ranks=ranks)
+
+    # ---- position
+
+    @property
+    def position(self) -> int:
+        """Train items used since the start of training: under a Trainer the algorithm's own count, else those handed out."""
+        module = self.trainer.lightning_module if self.trainer else None
+        return getattr(module, "items_done", self._handed_out)
+
+    @position.setter
+    def position(self, items: int) -> None:
+        self._handed_out = items
+
+    def state_dict(self) -> dict[str, int]:
+        return {"position": self.position} | self._plan()
+
+    def load_state_dict(self, state: dict[str, int]) -> None:
+        self._handed_out = state["position"]
+        changed = [f"{name} was {state[name]} and is {now}" for name, now in self._plan().items() if state[name] != now]
+        if changed and "train" in self._loaded:
+            raise InputError(
+                f"data: the checkpoint stands at item {state['position']} of another plan: {'; '.join(changed)}. "
+                "Resume with the same data, or start a new run from the checkpoint's weights"
+            )
+
+    def _plan(self) -> dict[str, int]:
+        train = self._loaded.get("train", ())
+        prompts = 0 if isinstance(train, GroupStream) else len(train)
+        return {"batch_size": self.batch_size, "seed": self.seed, "prompts": prompts}
