@@ -46,6 +46,21 @@ class Recorder:
         self._totals, self._weights = {}, {}
         return {name: total / weight for name, total, weight in zip(names, totals, weights, strict=True) if weight}
 
+    def copy(self) -> Recorder:
+        """The same sums, which further `add`s to this recorder leave alone."""
+        twin = Recorder()
+        twin._totals, twin._weights = dict(self._totals), dict(self._weights)
+        return twin
+
+    def state_dict(self) -> dict[str, list[float]]:
+        """Name -> this rank's numerator and denominator since the last flush, exactly."""
+        return {name: [self._totals[name].item(), self._weights[name].item()] for name in self._totals}
+
+    def load_state_dict(self, state: dict[str, list[float]]) -> None:
+        """The inverse of `state_dict`."""
+        self._totals = {name: torch.tensor(total, dtype=torch.float64) for name, (total, _) in state.items()}
+        self._weights = {name: torch.tensor(weight, dtype=torch.float64) for name, (_, weight) in state.items()}
+
     @staticmethod
     def _stack(sums: dict[str, Tensor], names: list[str], device: torch.device | str) -> Tensor:
         return torch.stack([sums[name].to(device) for name in names])
