@@ -10,7 +10,7 @@ import contextlib
 import dataclasses
 import math
 from collections.abc import Iterator, Sequence
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import torch
 from lightning import LightningDataModule, LightningModule
@@ -55,9 +55,12 @@ class Algorithm(LightningModule):
         InputError: the head needs a part that is not given.
     """
 
+    trains: ClassVar[str] = "actor"
+    """The name of the first trained part: its attribute, its prefix in checkpoints, its folder in the run directory."""
+
     def __init__(
         self,
-        actor: Actor | None,
+        actor: Actor,
         loss: LossHead,
         reference: Reference | None = None,
         critic: Critic | None = None,
@@ -70,7 +73,8 @@ class Algorithm(LightningModule):
     ) -> None:
         super().__init__()
         self.automatic_optimization = False
-        self.actor, self.critic, self.learned = actor, critic, nn.ModuleList(learned)
+        setattr(self, self.trains, actor)
+        self.critic, self.learned = critic, nn.ModuleList(learned)
         self.loss, self.schedule, self.max_grad_norm, self.on_nonfinite = loss, schedule, max_grad_norm, on_nonfinite
         self.optimizer = optimizer or (lambda groups: torch.optim.AdamW(groups, lr=1e-5, weight_decay=0.0))
         self._held = (reference,)  # a tuple hides it from nn.Module: no frozen weight in checkpoints and optimizers
@@ -88,7 +92,7 @@ class Algorithm(LightningModule):
     @property
     def parts(self) -> tuple[tuple[str, nn.Module], ...]:
         """Name and component of what is trained, in the order of the optimizer's parameter groups."""
-        own = (("actor", self.actor), ("critic", self.critic))
+        own = ((self.trains, getattr(self, self.trains)), ("critic", self.critic))
         learned = ((f"learned.{index}", part) for index, part in enumerate(self.learned))
         return tuple((name, part) for name, part in (*own, *learned) if part is not None)
 

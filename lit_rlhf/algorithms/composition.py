@@ -37,11 +37,13 @@ def refuse_impossible(algorithm: Any) -> None:
                 f"model.{GIVEN_BY[need]}: {type(head).__name__} needs {need!r} and {name} was given no part for it; "
                 f"set model.{GIVEN_BY[need]}, or choose a head that does without"
             )
+    if algorithm.critic is not None and "values" not in head.needs:
+        raise InputError(f"model.critic: no head of {type(head).__name__} reads the values it would learn; leave it out")
 
 
 def available_fields(algorithm: Any) -> frozenset[str]:
     """The fields of the evidence that this composition can fill."""
-    fields = {name for name in ("reference", "critic") if getattr(algorithm, name) is not None}
-    fields |= {"values"} if "critic" in fields else set()
-    fields |= {"policy" if name == "actor" else "score" for name, _ in algorithm.parts if name in ("actor", "reward")}
+    given = {"reference": algorithm.reference, "values": algorithm.critic}
+    fields = {name for name, part in given.items() if part is not None}
+    fields.add({"actor": "policy", "reward": "score"}[algorithm.trains])
     return frozenset(fields | {part.fills for part in algorithm.learned})
