@@ -73,6 +73,13 @@ class RewardMetric(Metric):
         super().__init__(**kwargs)
         self.tau, self.reduce = tau, reduce
 
+    def sync(self, *args: Any, **kwargs: Any) -> None:
+        """A rank without a batch takes part with no rows: it would otherwise gather less often than the others."""
+        for state in self._defaults:
+            if getattr(self, state) == []:
+                getattr(self, state).append(torch.zeros(0, dtype=torch.float64, device=self.device))
+        super().sync(*args, **kwargs)
+
     def reward(self, evidence: Evidence, batch: Batch) -> Tensor:
         """[S] in double precision."""
         return sequence_reward(evidence, batch.sequences, self.tau, self.reduce).detach().double()
@@ -157,28 +164,42 @@ class RewardAUROC(RewardMetric):
 
     def update(self, evidence: Evidence, batch: Batch) -> None:
         if isinstance(batch, ScoredBatch) and bool(((batch.reward == 0) | (batch.reward == 1)).all()):
-            reward, label = self.reward(evidence, batch), batch.reward.long()
+            reward, label = self.reward(evidence, batch), batch.reward.double()
         else:
             pairs, _ = self.margins(evidence, batch)
             reward = self.reward(evidence, batch)[torch.cat([pairs.chosen, pairs.rejected])]
-            label = torch.cat([pairs.probability > 0.5, pairs.probability < 0.5]).long()
+            label = torch.cat([pairs.probability > 0.5, pairs.probability < 0.5]).double()
             decided = torch.cat([pairs.probability != 0.5] * 2)
             reward, label = reward[decided], label[decided]
         self.rewards.append(reward)
         self.labels.append(label)
 
-    def sync(self, *args: Any, **kwargs: Any) -> None:
-        """A rank without a batch takes part with no rows: it would otherwise gather less often than the others."""
-        if isinstance(self.rewards, list) and not self.rewards:
-            self.rewards.append(torch.zeros(0, dtype=torch.float64, device=self.device))
-            self.labels.append(torch.zeros(0, dtype=torch.long, device=self.device))
-        super().sync(*args, **kwargs)
-
     def compute(self) -> Tensor:
-        rewards, labels = (torch.cat(rows) if isinstance(rows, list) else rows for rows in (self.rewards, self.labels))
+        rewards, labels = _rows(self.rewards), _rows(self.labels)
         if not len(labels) or bool((labels == labels[0]).all()):
             return torch.tensor(float("nan"))
-        return binary_auroc(_ranks(rewards), labels)
+        return binary_auroc(_ranks(rewards), labels.long())
+
+
+class Distributions(RewardMetric):
+    """Lengths, rewards and margins of the validation data as they are: histograms, not numbers."""
+
+    name = "distribution"
+
+    def __init__(self, tau: float = 1.0, reduce: Reduce = "sum", **kwargs: Any) -> None:
+        super().__init__(tau, reduce, **kwargs)
+        for state in ("lengths", "rewards", "reward_margins"):
+            self.add_state(state, [], dist_reduce_fx="cat")
+
+    def update(self, evidence: Evidence, batch: Batch) -> None:
+        self.lengths.append(batch.sequences.completion_lengths.double())
+        self.rewards.append(self.reward(evidence, batch))
+        if isinstance(batch, PreferenceBatch):
+            self.reward_margins.append(self.margins(evidence, batch)[1])
+
+    def compute(self) -> dict[str, Tensor]:
+        names = {"length": "lengths", "reward": "rewards", "margin": "reward_margins"}
+        return {name: rows for name, state in names.items() if len(rows := _rows(getattr(self, state)))}
 
 
 class Perplexity(Metric):
@@ -209,11 +230,11 @@ def default_metrics(loss: LossHead) -> list[Metric]:
     options = {"tau": float(tau) if isinstance(tau, (int, float)) else 1.0, "reduce": reduce if reduce in ("sum", "mean") else "sum"}
     needs = loss.needs
     if "chosen" in needs or "reward_gap" in needs:
-        return [PreferenceAccuracy(**options), RewardAUROC(**options), PreferenceCalibration(**options)]
+        return [PreferenceAccuracy(**options), RewardAUROC(**options), PreferenceCalibration(**options), Distributions(**options)]
     if "label" in needs:
-        return [RewardAUROC(**options)]
+        return [RewardAUROC(**options), Distributions(**options)]
     if "reward" in needs:
-        return [PreferenceAccuracy(**options), PreferenceCalibration(**options)]
+        return [PreferenceAccuracy(**options), PreferenceCalibration(**options), Distributions(**options)]
     return [Perplexity()]
 
 
@@ -239,6 +260,11 @@ def _over_tokens(values: Tensor, sequences: Sequences, reduce: Reduce) -> Tensor
     zeros = values.new_zeros(len(sequences.completion_lengths))
     total = zeros.index_add(0, owner, values * weight)
     return total if reduce == "sum" else total / zeros.index_add(0, owner, weight).clamp_min(torch.finfo(values.dtype).tiny)
+
+
+def _rows(state: list[Tensor] | Tensor) -> Tensor:
+    """A gathered state, or one of this rank alone."""
+    return (torch.cat(state) if state else torch.zeros(0)) if isinstance(state, list) else state
 
 
 def _ranks(values: Tensor) -> Tensor:

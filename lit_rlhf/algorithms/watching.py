@@ -1,0 +1,55 @@
+"""What is worth watching of any composition: do the chosen ends rise, does length grow? From the evidence, whatever the head."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from lit_rlhf.losses.base import Metric
+from lit_rlhf.types import Batch, Evidence, PreferenceBatch
+
+
+@torch.no_grad()
+def watched(evidence: Evidence, batch: Batch) -> tuple[Metric, ...]:
+    """Weighted sums over one micro-batch.
+
+    `length` (of a pair's ends: `length/chosen`, `length/rejected`) is in tokens. With a policy, `logp` is the mean
+    log-probability of a trained token in nats; with a reference, `logp_change` is the mean of log(pi/u) per token, and
+    `chosen_rising` the share of pairs whose chosen end has become more likely.
+    """
+    lengths = batch.sequences.completion_lengths
+    if not isinstance(batch, PreferenceBatch):
+        weight = getattr(batch, "sequence_weight", torch.ones_like(lengths, dtype=torch.float32))
+        return (_mean("length", lengths, weight), *_per_token("", evidence, batch, weight))
+    metrics: list[Metric] = []
+    for end, which in (("chosen", batch.chosen), ("rejected", batch.rejected)):
+        weight = batch.pair_weight.new_zeros(len(lengths)).index_add(0, which, batch.pair_weight)
+        metrics += [_mean(f"length/{end}", lengths, weight), *_per_token(f"/{end}", evidence, batch, weight)]
+    if evidence.policy is not None and evidence.reference is not None:
+        change = _sums(evidence.policy.values - evidence.reference, batch)
+        metrics.append(_mean("chosen_rising", change[batch.chosen] > 0, batch.pair_weight))
+    return tuple(metrics)
+
+
+def _per_token(end: str, evidence: Evidence, batch: Batch, weight: Tensor) -> list[Metric]:
+    """Means over the tokens of sequences of these weights [S]."""
+    if evidence.policy is None:
+        return []
+    tokens = (weight * _sums(torch.ones_like(evidence.policy.values), batch)).sum()
+    metrics = [Metric(f"logp{end}", (weight * _sums(evidence.policy.values, batch)).sum(), tokens)]
+    if evidence.reference is not None:
+        change = _sums(evidence.policy.values - evidence.reference, batch)
+        metrics.append(Metric(f"logp_change{end}", (weight * change).sum(), tokens))
+    return metrics
+
+
+def _mean(name: str, values: Tensor, weight: Tensor) -> Metric:
+    return Metric(name, (values * weight).sum(), weight.sum())
+
+
+def _sums(values: Tensor, batch: Batch) -> Tensor:
+    """[S] weighted sums of `values` [T] over the tokens of each completion."""
+    sequences = batch.sequences
+    owner = torch.repeat_interleave(sequences.completion_lengths)
+    zeros = values.new_zeros(len(sequences.completion_lengths))
+    return zeros.index_add(0, owner, values.detach() * sequences.token_weight.to(values.dtype))

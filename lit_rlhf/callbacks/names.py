@@ -1,0 +1,83 @@
+"""Which metric names a run will have, asked before any weight is read."""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+from typing import Any
+
+import torch
+from lightning.pytorch import LightningModule, Trainer
+
+from lit_rlhf.algorithms.composition import available_fields
+from lit_rlhf.algorithms.recording import named
+from lit_rlhf.algorithms.validation import metric_name
+from lit_rlhf.algorithms.watching import watched
+from lit_rlhf.errors import InputError
+from lit_rlhf.losses.base import LossHead, LossOutput
+from lit_rlhf.types import Batch, Evidence, PreferenceBatch, ScoredBatch, Sequences, TokenLogps
+
+TRAINING = ("train/loss", "train/grad_norm", "train/skipped_steps", "train/learning_rate", "train/tokens", "train/epoch")
+PERFORMANCE = (
+    "perf/tokens_per_second", "perf/seconds_per_update", "perf/share_data", "perf/share_forward_backward",
+    "perf/share_optimizer", "perf/share_logging", "perf/share_checkpoint", "perf/share_validation",
+)
+
+
+def probe(module: Any) -> LossOutput:
+    """What the head returns for two prompts with two completions each and made-up numbers: no model is asked."""
+    sequences = Sequences(
+        torch.zeros(2, dtype=torch.long), torch.ones(2, dtype=torch.long), torch.zeros(6, dtype=torch.long),
+        torch.tensor([2, 1, 1, 2]), torch.tensor([0, 0, 1, 1]),
+    )
+    tokens = -torch.arange(1.0, 7.0) / 7
+    made_up = {
+        "policy": TokenLogps(tokens, -tokens), "reference": tokens - 0.1, "score": tokens[:4], "values": tokens,
+        "log_partition": tokens[:2], "tau": torch.tensor(1.0),
+    }
+    evidence = Evidence(**{field: made_up[field] for field in available_fields(module)})
+    batch = _batch(module.loss, sequences)
+    with torch.no_grad():
+        output = module.loss(evidence, batch)
+    return dataclasses.replace(output, metrics=(*output.metrics, *watched(evidence, batch)))
+
+
+def _batch(loss: LossHead, sequences: Sequences) -> Batch:
+    if {"chosen", "reward_gap"} & loss.needs:
+        ends = torch.tensor([0, 2])
+        return PreferenceBatch(sequences, ends, ends + 1, torch.tensor([0.9, 0.6]), torch.tensor([2.0, 0.4]))
+    return ScoredBatch(sequences, torch.tensor([1.0, 0.0, 1.0, 0.0]))
+
+
+def known_names(module: Any) -> frozenset[str]:
+    """All names under `train/`, `val/` and `perf/` that a run of this composition logs.
+
+    A module that logs further names of its own lists them in an attribute `logged`.
+    """
+    output = probe(module)
+    terms = [f"loss/{name}" for name, _ in named(output.terms)] if len(output.terms) > 1 else []
+    head = ["loss", *terms, *(metric.name for metric in output.metrics)]
+    own = [metric_name(metric) for metric in module.metrics]
+    rates = [f"train/learning_rate/{name}" for name, _ in module.parts]
+    both = [f"{stage}/{name}" for stage in ("train", "val") for name in head]
+    return frozenset({*TRAINING, *PERFORMANCE, *rates, *both, *(f"val/{name}" for name in own), *getattr(module, "logged", ())})
+
+
+def check_monitors(trainer: Trainer, module: LightningModule) -> None:
+    """Every callback that watches a metric watches one that exists.
+
+    Raises:
+        InputError: an unknown name, with the nearest known one.
+    """
+    if not hasattr(module, "loss") or not hasattr(module, "parts"):
+        return
+    known = known_names(module)
+    for callback in trainer.callbacks:
+        monitor = getattr(callback, "monitor", None)
+        if monitor is None or monitor in known or any(monitor.startswith(f"{name}/") for name in known):
+            continue
+        near = difflib.get_close_matches(monitor, known, n=1, cutoff=0.0)
+        raise InputError(
+            f"{type(callback).__name__}.monitor: {monitor!r} is no metric of this run; did you mean {near[0]!r}? "
+            f"It has {', '.join(sorted(known))}"
+        )
