@@ -24,6 +24,7 @@ from lit_rlhf.algorithms.recording import Recorder, named
 from lit_rlhf.algorithms.schedules import Schedule
 from lit_rlhf.algorithms.statistics import StepStatistics
 from lit_rlhf.algorithms.validation import Predictions, default_metrics, predictions
+from lit_rlhf.algorithms.watching import watched
 from lit_rlhf.components.actor import Actor
 from lit_rlhf.components.critic import Critic
 from lit_rlhf.components.learned import Learned
@@ -161,11 +162,12 @@ class Algorithm(LightningModule):
         shares: dict[str, Tensor] = {}
         for index, (batch, seen) in enumerate(zip(micro_batches, observed, strict=True)):
             with self._synchronised(last=index == len(micro_batches) - 1):
-                output = self.loss(dataclasses.replace(self.evidence(batch), observed=seen), batch)
+                evidence = dataclasses.replace(self.evidence(batch), observed=seen)
+                output = self.loss(evidence, batch)
                 terms = {name: term.total / counts[term.unit] for name, term in named(output.terms)}
                 self.manual_backward(sum(terms.values()) * world_size())  # strategies average over ranks
             shares = {name: shares.get(name, 0.0) + value.detach() for name, value in terms.items()}
-            self.recorder.add_output(output)
+            self.recorder.add_metrics(output.metrics, watched(evidence, batch))
         if self._step(optimizer):
             self._record_loss(shares)
 
@@ -236,7 +238,7 @@ class Algorithm(LightningModule):
             output = self.loss(evidence, batch)
             for name, term in named(output.terms):
                 self.val_recorder.add(f"loss/{name}", term.total, batch.count(term.unit))
-            self.val_recorder.add_output(output)
+            self.val_recorder.add_metrics(output.metrics, watched(evidence, batch))
             for metric in self.metrics:
                 metric.update(evidence, batch)
 

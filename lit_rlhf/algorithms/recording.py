@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterable
 
 import torch
 from torch import Tensor
 
 from lit_rlhf.algorithms.ranks import sum_over_ranks
-from lit_rlhf.losses.base import LossOutput, Term
+from lit_rlhf.losses.base import Metric, Term
 
 
 class Recorder:
@@ -28,9 +29,9 @@ class Recorder:
             value = value.to(torch.float32 if value.device.type == "mps" else torch.float64)  # MPS has no float64
             sums[name] = value if name not in sums else sums[name].to(value.device) + value
 
-    def add_output(self, output: LossOutput) -> None:
-        """The metrics of a head."""
-        for metric in output.metrics:
+    def add_metrics(self, *metrics: Iterable[Metric]) -> None:
+        """The metrics of a head, and others like them."""
+        for metric in itertools.chain(*metrics):
             self.add(metric.name, metric.total, metric.weight)
 
     def flush(self, device: torch.device | str = "cpu") -> dict[str, float]:

@@ -1,13 +1,13 @@
 import torch
 
 from lit_rlhf.algorithms.recording import Recorder, named
-from lit_rlhf.losses.base import LossOutput, Metric, Term
+from lit_rlhf.losses.base import Metric, Term
 
 
 def test_means_are_weighted_by_true_counts_whatever_the_micro_batches():
     recorder = Recorder()
     for total, weight in ((6.0, 3.0), (1.0, 1.0)):
-        recorder.add_output(LossOutput((), (Metric("margin", torch.tensor(total), torch.tensor(weight)),)))
+        recorder.add_metrics([Metric("margin", torch.tensor(total), torch.tensor(weight))])
     assert recorder.flush() == {"margin": (6 + 1) / (3 + 1)}
     assert recorder.flush() == {}
 
