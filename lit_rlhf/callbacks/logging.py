@@ -139,11 +139,14 @@ class MetricLogger(Callback):
 
 
 def publish(trainer: Trainer, values: Mapping[str, float], step: int) -> None:
-    """To loggers at `step`, and to whoever watches `callback_metrics` or the progress bar."""
+    """To loggers at `step`, to `callback_metrics` and the progress bar, and to callbacks with a method `on_metrics`."""
     trainer.callback_metrics.update({name: torch.tensor(value) for name, value in values.items()})
     trainer.progress_bar_metrics.update({name: values[name] for name in SHOWN if name in values})
     for logger in trainer.loggers:
         logger.log_metrics(dict(values), step=step)
+    for callback in trainer.callbacks:
+        if hasattr(callback, "on_metrics"):
+            callback.on_metrics(values, step)
 
 
 def evaluated(module: Any) -> tuple[dict[str, float], dict[str, Tensor]]:

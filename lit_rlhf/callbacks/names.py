@@ -60,7 +60,8 @@ def known_names(module: Any) -> frozenset[str]:
     own = [metric_name(metric) for metric in module.metrics]
     rates = [f"train/learning_rate/{name}" for name, _ in module.parts]
     both = [f"{stage}/{name}" for stage in ("train", "val") for name in head]
-    return frozenset({*TRAINING, *PERFORMANCE, *rates, *both, *(f"val/{name}" for name in own), *getattr(module, "logged", ())})
+    sampled = ["val/sampled_length"] if getattr(module, "trains", "actor") == "actor" else []
+    return frozenset({*TRAINING, *PERFORMANCE, *sampled, *rates, *both, *(f"val/{name}" for name in own), *getattr(module, "logged", ())})
 
 
 def check_monitors(trainer: Trainer, module: LightningModule) -> None:

@@ -119,7 +119,7 @@ def test_the_names_known_before_the_run_are_those_of_the_run(tmp_path, loss):
     emitted = {name for _, values in calls for name in values}
     known = known_names(module)
     assert emitted <= known
-    assert known - emitted <= {"train/learning_rate/actor", "val/distribution"}
+    assert known - emitted <= {"train/learning_rate/actor", "val/distribution", "val/sampled_length"}
 
 
 def test_a_wrong_monitor_is_refused_with_the_nearest_name(tmp_path):

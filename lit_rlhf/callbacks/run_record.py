@@ -1,0 +1,61 @@
+"""What a run directory says of the run: the parts it trains, and the machine and versions it ran with."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import json
+import platform
+import sys
+from pathlib import Path
+from typing import Any
+
+import torch
+from lightning.pytorch import Callback, LightningModule, Trainer
+
+from lit_rlhf.callbacks.files import replacing
+
+PACKAGES = ("lit_rlhf", "torch", "lightning", "transformers", "torchmetrics", "datasets", "peft", "numpy", "jsonargparse", "omegaconf")
+
+
+class RunRecord(Callback):
+    """Writes `parts/<part>/` (configuration, tokenizer and generation settings, no weights), by which the run can be named as
+    a model, and `environment.json`.
+
+    Args:
+        run_dir: the directory of the run.
+    """
+
+    def __init__(self, run_dir: str | Path) -> None:
+        self.run_dir = Path(run_dir)
+
+    def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        if not trainer.is_global_zero or trainer.fast_dev_run:
+            return
+        with replacing(self.run_dir / "environment.json") as file:
+            json.dump(environment(trainer), file, indent=2)
+        for name, part in getattr(pl_module, "parts", ()):
+            if hasattr(part, "model"):
+                part.model.save_description(self.run_dir / "parts" / name)
+
+
+def environment(trainer: Trainer) -> dict[str, Any]:
+    """Versions, devices, precision and command line."""
+    device = trainer.strategy.root_device
+    return {
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+        "packages": {name: version for name in PACKAGES if (version := _version(name))},
+        "device": torch.cuda.get_device_name(device) if device.type == "cuda" else device.type,
+        "cuda": torch.version.cuda,
+        "processes": trainer.world_size,
+        "threads": torch.get_num_threads(),
+        "precision": str(trainer.precision),
+        "command": sys.argv,
+    }
+
+
+def _version(package: str) -> str | None:
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return None

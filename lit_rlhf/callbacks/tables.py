@@ -1,0 +1,165 @@
+"""What the policy answers to the same prompts over time."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch.trainer.states import TrainerFn
+
+from lit_rlhf.callbacks import tensorboard
+from lit_rlhf.callbacks.files import replacing
+from lit_rlhf.callbacks.generation import complete, evaluating
+from lit_rlhf.callbacks.logging import publish
+from lit_rlhf.callbacks.stops import stop_ids
+from lit_rlhf.data.records import Group
+from lit_rlhf.types import ScoredBatch, Sequences
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One completion of one prompt at one step."""
+
+    step: int
+    prompt: str
+    completion: str
+    length: int
+    """In tokens, the stop token included."""
+    stop: str
+    """`finished` by a stop token, or `cut` at the greatest length."""
+    log_prob: float | None = None
+    """Of the completion under the policy, in nats."""
+    log_ratio: float | None = None
+    """log(pi/u), in nats; of completions sampled at temperature 1 its mean estimates KL(pi || u)."""
+    reward: float | None = None
+    """From the data module's `reward_of`, or from the reward model in training."""
+
+
+class SampleTable(Callback):
+    """Completes fixed validation prompts at the start and with every validation.
+
+    The table goes to TensorBoard, the rows to `samples.jsonl`, and the mean length to `val/sampled_length`. A reward model
+    in training scores the data's own completions instead.
+
+    Args:
+        run_dir: the directory of the run.
+        prompts: how many.
+        max_new_tokens: completions are cut there (or at the data module's `max_completion_tokens`, where that is less).
+        temperature: 0 takes the likeliest token, 1 samples from the policy.
+        seed: of the draws, the same every time.
+    """
+
+    def __init__(
+        self, run_dir: str | Path, prompts: int = 8, max_new_tokens: int = 64, temperature: float = 0.0, seed: int = 0
+    ) -> None:
+        self.file = Path(run_dir) / "samples.jsonl"
+        self.prompts, self.max_new_tokens, self.temperature, self.seed = prompts, max_new_tokens, temperature, seed
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        if trainer.is_global_zero and not trainer.fast_dev_run:
+            self._write([row for row in self._rows() if row["step"] <= trainer.global_step and trainer.global_step])
+        if not trainer.global_step:
+            self._sample(trainer, pl_module)
+
+    def on_validation_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        if trainer.state.fn == TrainerFn.FITTING and not trainer.sanity_checking:
+            self._sample(trainer, pl_module)
+
+    def _sample(self, trainer: Trainer, module: Any) -> None:
+        if not self.prompts or trainer.fast_dev_run or not hasattr(trainer.datamodule, "sample_prompts"):
+            return
+        groups = trainer.datamodule.sample_prompts(self.prompts)
+        make = _scored if getattr(module, "trains", "actor") == "reward" else self._sampled
+        samples = make(trainer, module, groups)
+        if not samples:
+            return
+        if "reward" != getattr(module, "trains", "actor"):
+            publish(trainer, {"val/sampled_length": sum(s.length for s in samples) / len(samples)}, trainer.global_step)
+        tensorboard.text(trainer, "val/samples", markdown(samples), trainer.global_step)
+        if trainer.is_global_zero:
+            self._write([*self._rows(), *map(asdict, samples)])
+
+    def _sampled(self, trainer: Trainer, module: Any, groups: Sequence[Group]) -> list[Sample]:
+        stop, data = stop_ids(module.actor.model), trainer.datamodule
+        most = min(self.max_new_tokens, getattr(data, "max_completion_tokens", self.max_new_tokens))
+        prompts = [group.prompt_ids for group in groups]
+        ids = complete(module.actor.model.net, prompts, stop, most, self.temperature, self.seed)
+        sequences = Sequences(
+            torch.cat([torch.as_tensor(prompt) for prompt in prompts]), torch.tensor([len(prompt) for prompt in prompts]),
+            torch.cat(ids), torch.tensor([len(row) for row in ids]), torch.arange(len(ids)),
+        )
+        logps, ratios = _log_probs(module, sequences)
+        decode = module.tokenizer.decode
+        reward_of = getattr(data, "reward_of", lambda prompt, completion: None)
+        return [
+            Sample(
+                trainer.global_step, decode(group.prompt_ids.tolist()), decode(row.tolist()), len(row),
+                "finished" if int(row[-1]) in stop else "cut", logp, ratio, reward_of(group.prompt_ids, row.numpy()),
+            )
+            for group, row, logp, ratio in zip(groups, ids, logps, ratios, strict=True)
+        ]
+
+    def _rows(self) -> list[dict[str, Any]]:
+        return [json.loads(line) for line in self.file.read_text(encoding="utf-8").splitlines()] if self.file.exists() else []
+
+    def _write(self, rows: Sequence[dict[str, Any]]) -> None:
+        with replacing(self.file) as file:
+            file.writelines(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
+
+
+def markdown(samples: Sequence[Sample]) -> str:
+    """The samples as a table, one line each."""
+    numbers = ("reward", "log_prob", "log_ratio")
+    head = "| prompt | completion | length | stop | reward | log-prob | log-ratio |\n|---|---|---|---|---|---|---|"
+    rows = (
+        [_cell(s.prompt), _cell(s.completion), str(s.length), s.stop, *("" if getattr(s, n) is None else f"{getattr(s, n):.3f}" for n in numbers)]
+        for s in samples
+    )
+    return "\n".join([head, *("| " + " | ".join(row) + " |" for row in rows)])
+
+
+def _cell(text: str) -> str:
+    return text.replace("\\", "\\\\").replace("|", "\\|").replace("\n", "<br>").replace("\r", "")
+
+
+@torch.no_grad()
+def _log_probs(module: Any, sequences: Sequences) -> tuple[list[float], list[float | None]]:
+    """Of every completion, under the policy and against the reference."""
+    sequences = sequences.to(module.device)
+    lengths = sequences.completion_lengths.tolist()
+    with evaluating(module.actor):
+        policy = module.actor.token_logps(sequences).values
+    sums = [float(part.sum()) for part in policy.split(lengths)]
+    if module.reference is None:
+        return sums, [None] * len(lengths)
+    ratio = policy - module.reference.token_logps(sequences)
+    return sums, [float(part.sum()) for part in ratio.split(lengths)]
+
+
+@torch.no_grad()
+def _scored(trainer: Trainer, module: Any, groups: Sequence[Group]) -> list[Sample]:
+    """The data's completions with the scores of the reward model."""
+    sequences = _sequences_of(groups)
+    batch = ScoredBatch(sequences, torch.zeros(len(sequences.completion_lengths))).to(module.device)
+    with evaluating(module.reward):
+        scores = module.evidence(batch).score.tolist()
+    decode = module.tokenizer.decode
+    completions = [(group, ids) for group in groups for ids in group.completions]
+    return [
+        Sample(trainer.global_step, decode(group.prompt_ids.tolist()), decode(ids.tolist()), len(ids), "given", reward=score)
+        for (group, ids), score in zip(completions, scores, strict=True)
+    ]
+
+
+def _sequences_of(groups: Sequence[Group]) -> Sequences:
+    ids = [torch.as_tensor(ids) for group in groups for ids in group.completions]
+    return Sequences(
+        torch.cat([torch.as_tensor(group.prompt_ids) for group in groups]), torch.tensor([len(group.prompt_ids) for group in groups]),
+        torch.cat(ids), torch.tensor([len(row) for row in ids]),
+        torch.repeat_interleave(torch.tensor([len(group.completions) for group in groups])),
+    )
