@@ -120,7 +120,18 @@ class Clock(Protocol):
     position: int
 
 
-class ItemLoader:
+class _Resumable:
+    """Tells Lightning that a restart inside an epoch is no accident."""
+
+    def state_dict(self) -> dict[str, Any]:
+        """Nothing: the data module keeps the position."""
+        return {}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Nothing: the data module has restored the position."""
+
+
+class ItemLoader(_Resumable):
     """Iterates stored items in this process or in workers, from where the clock stands.
 
     It is no DataLoader, so that Lightning neither rebuilds it around another sampler nor cuts it among ranks. An
@@ -142,15 +153,8 @@ class ItemLoader:
             self.clock.position = position + 1
             yield item
 
-    def state_dict(self) -> dict[str, Any]:
-        """Nothing: the data module keeps the position."""
-        return {}
 
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Nothing: the data module has restored the position."""
-
-
-class StreamLoader:
+class StreamLoader(_Resumable):
     """Iterates a stream of items without end, from where the clock stands; one worker at most reads it."""
 
     def __init__(self, items: StreamItems, workers: int, clock: Clock) -> None:

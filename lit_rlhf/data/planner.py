@@ -106,6 +106,8 @@ class PlannedData(LightningDataModule, ABC):
                 if not isinstance(groups, GroupStream):
                     self._tokens[split] = self.tokens(groups)
                     refuse_oversized(groups, self._tokens[split], self.micro_batch_tokens)
+        if stage == "fit" and self.trainer and not self.groups("val"):
+            self.trainer.limit_val_batches = 0  # Lightning warns of a validation loader without items
 
     def groups(self, split: Split) -> Sequence[Group] | GroupStream:
         """What `load` gave for a split that is set up."""
@@ -136,24 +138,21 @@ class PlannedData(LightningDataModule, ABC):
         items = self._items("train")
         if isinstance(items, StreamItems):
             return StreamLoader(items, self.num_workers, clock=self)
-        if not len(items):
-            raise InputError("data: no row is left for training; the data report says what became of them")
         return ItemLoader(items, self.num_workers, clock=self)
 
-    def val_dataloader(self) -> list[ItemLoader]:
-        return self._evaluation("val")
+    def val_dataloader(self) -> ItemLoader:
+        return ItemLoader(self._items("val"), self.num_workers)
 
-    def test_dataloader(self) -> list[ItemLoader]:
-        return self._evaluation("test")
+    def test_dataloader(self) -> ItemLoader:
+        return ItemLoader(self._items("test"), self.num_workers)
 
-    def predict_dataloader(self) -> list[ItemLoader]:
-        return self._evaluation("predict")
-
-    def _evaluation(self, split: Split) -> list[ItemLoader]:
-        return [ItemLoader(self._items(split), self.num_workers)] if len(self.groups(split)) else []
+    def predict_dataloader(self) -> ItemLoader:
+        return ItemLoader(self._items("predict"), self.num_workers)
 
     def _items(self, split: Split) -> Items | StreamItems:
         groups = self.groups(split)
+        if not isinstance(groups, GroupStream) and not len(groups):
+            raise InputError(f"data: there is no row in the split {split}; the data report says what became of the rows")
         rank, ranks = (self.trainer.global_rank, self.trainer.world_size) if self.trainer else (0, 1)
         shared = {"batch_size": self.batch_size, "micro_batch_tokens": self.micro_batch_tokens, "signal": self.signal}
         if isinstance(groups, GroupStream):
