@@ -91,6 +91,8 @@ class MetricLogger(Callback):
 
     def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
         self.phases.enter("checkpoint")
+        for writer in tensorboard.writers(trainer):
+            writer.flush()  # a resumed run does not log again what came before its checkpoint
 
     def _log_training(self, trainer: Trainer, pl_module: LightningModule) -> None:
         values = {f"train/{name}": value for name, value in pl_module.recorder.flush(pl_module.device).items()}

@@ -1,0 +1,152 @@
+"""What is checked on the first item of a run, in one line each, before anything is learned from it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import torch
+from lightning.pytorch import Callback, LightningModule, Trainer
+from torch import Tensor
+
+from lit_rlhf.callbacks.generation import evaluating
+from lit_rlhf.callbacks.stops import stop_ids
+from lit_rlhf.errors import InputError
+from lit_rlhf.types import Batch, Sequences
+
+TOLERANCE = {torch.float64: 1e-6, torch.float32: 1e-3, torch.bfloat16: 0.25, torch.float16: 0.05}
+"""Nats by which two computations of one log-probability may differ, by the dtype of the weights."""
+
+
+def starts_once(sequences: Sequences, bos: int | None, stop: Sequence[int]) -> str:
+    """Raises: InputError: a prompt begins with two BOS, or a completion begins with one."""
+    if bos is None:
+        return "BOS: this tokenizer has none"
+    prompts = sequences.prompt_ids.split(sequences.prompt_lengths.tolist())
+    for index, prompt in enumerate(prompts):
+        if len(prompt) > 1 and bool((prompt[:2] == bos).all()):
+            raise InputError(
+                f"prompt {index} of the first item begins with two BOS tokens (id {bos}): the text has one already. Leave it out of "
+                "the text, or encode without special tokens"
+            )
+    firsts = sequences.completion_ids[sequences.completion_lengths.cumsum(0) - sequences.completion_lengths]
+    if bos not in stop and bool((firsts == bos).any()):
+        raise InputError(f"a completion of the first item begins with BOS (id {bos}), in the middle of the sequence")
+    return f"BOS: at most one (id {bos}), at the start"
+
+
+def ends_by_a_stop(sequences: Sequences, stop: Sequence[int], spelt: Sequence[str]) -> str:
+    """Raises: InputError: no completion ends by a token of the stop set, or one does and the token is not trained."""
+    last = sequences.completion_lengths.cumsum(0) - 1
+    ended = torch.isin(sequences.completion_ids[last], torch.tensor(list(stop), device=last.device))
+    named = ", ".join(f"{text!r} ({token})" for token, text in zip(stop, spelt, strict=True))
+    if not bool(ended.any()):
+        found = int(sequences.completion_ids[last[0]])
+        raise InputError(
+            f"none of the {len(last)} completions of the first item ends by a token of the stop set {{{named}}} (the first ends by id "
+            f"{found}): the model would never learn to stop. Complete the texts, or give the tokenizer the template's terminator"
+        )
+    whole = sequences.token_weight[last][ended]
+    row = sequences.token_weight.split(sequences.completion_lengths.tolist())
+    trained = torch.tensor([bool((weights > 0).any()) for weights in row], device=last.device)[ended]
+    if bool(((whole <= 0) & trained).any()):
+        raise InputError(f"a completion of the first item ends by a token of the stop set {{{named}}} that has weight 0: train it")
+    return f"stop set: {named}; {int(ended.sum())} of {len(ended)} completions end by it, trained"
+
+
+def has_trained_tokens(batches: Sequence[Batch]) -> str:
+    """Raises: InputError: every token has weight 0."""
+    trained = sum(int((batch.sequences.token_weight > 0).sum()) for batch in batches)
+    tokens = sum(len(batch.sequences.completion_ids) for batch in batches)
+    if not trained:
+        raise InputError(f"none of the {tokens} completion tokens of the first item is trained: all weights are 0")
+    return f"trained tokens: {trained} of {tokens} completion tokens in the first item"
+
+
+def reference_agrees(policy: Tensor, reference: Tensor, mode: str, equal: bool) -> str:
+    """Raises: InputError: the policy differs from a reference that is its copy, or equals one that is not.
+
+    Args:
+        policy: [T] log-probabilities before the first update.
+        reference: [T]
+        mode: the reference's word for itself.
+        equal: whether it should agree with the policy now.
+    """
+    apart, most = float((policy - reference).abs().max()), TOLERANCE[policy.dtype]
+    if equal and not apart <= most:
+        raise InputError(
+            f"the reference ({mode}) should equal the policy before the first update, and a log-probability differs by {apart:.3g} "
+            "nats: it was built from other weights"
+        )
+    if not equal and apart == 0.0:
+        raise InputError(
+            f"the reference ({mode}) should differ from the policy, and every log-probability is the same: its weights are the "
+            "policy's. Name another model, or use FrozenCopy"
+        )
+    return f"reference: {mode}; " + ("equals the policy" if equal else f"differs from the policy by up to {apart:.3g} nats")
+
+
+def head_agrees(apart: float, dtype: torch.dtype) -> str:
+    """Raises: InputError: the chunked head differs from a dense log-softmax.
+
+    Args:
+        apart: largest difference of a token's log-probability, in nats.
+        dtype: of the weights.
+    """
+    if not apart <= TOLERANCE[dtype]:
+        raise InputError(
+            f"the chunked head gives log-probabilities {apart:.3g} nats from the model's own logits: this architecture does more to "
+            "its logits than a linear head (a scale, a soft cap). Please report the model's class"
+        )
+    return f"head: the chunked head agrees with dense logits to {apart:.1g} nats"
+
+
+def everything_is_saved(module: LightningModule) -> str:
+    """Raises: InputError: a trained weight is not in the state that checkpoints hold."""
+    state = module.state_dict()
+    missing = [name for name, weight in module.named_parameters() if weight.requires_grad and name not in state]
+    if missing:
+        raise InputError(f"{len(missing)} trained weights are not in the checkpoint, {missing[0]} first: the part would not reload")
+    return f"checkpoint: all {sum(w.requires_grad for w in module.parameters())} trained tensors are in it"
+
+
+class StartupChecks(Callback):
+    """Prints one line per check at the first item; a failed one stops the run with what to do."""
+
+    def __init__(self) -> None:
+        self._done = False
+
+    def on_train_batch_start(
+        self, trainer: Trainer, pl_module: LightningModule, batch: Sequence[Batch], batch_idx: int
+    ) -> None:
+        if self._done or not hasattr(pl_module, "parts"):
+            return
+        self._done = True
+        with torch.no_grad(), evaluating(pl_module), trainer.precision_plugin.forward_context():
+            found = list(checks(trainer, pl_module, batch))
+        if trainer.is_global_zero:
+            print("\n".join(f"  {line}" for line in found))
+
+
+def checks(trainer: Trainer, module: Any, item: Sequence[Batch]) -> Iterator[str]:
+    """The lines of all checks that this composition allows.
+
+    Raises:
+        InputError: one fails.
+    """
+    yield f"precision: {trainer.precision} on {trainer.strategy.root_device.type}"
+    yield has_trained_tokens(item)
+    yield everything_is_saved(module)
+    sequences = item[0].sequences
+    model = getattr(module.parts[0][1], "model", None)
+    if model is not None:
+        stop = stop_ids(model)
+        yield starts_once(sequences, model.tokenizer.bos_token_id, stop)
+        yield ends_by_a_stop(sequences, stop, model.tokenizer.convert_ids_to_tokens(list(stop)))
+    few = sequences.select(torch.arange(min(4, len(sequences.completion_lengths)), device=sequences.prompt_of.device))
+    actor = getattr(module, "actor", None)
+    if hasattr(actor, "head_parity"):
+        yield head_agrees(actor.head_parity(few), next(actor.parameters()).dtype)
+    if module.reference is not None and trainer.global_step == 0:
+        policy = actor.token_logps(few).values
+        yield reference_agrees(policy, module.reference.token_logps(few), module.reference.mode, module.reference.equal_at_start)
