@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
-from transformers import GenerationConfig
+
+if TYPE_CHECKING:
+    from transformers import GenerationConfig
 
 
 @torch.no_grad()
@@ -26,6 +28,8 @@ def complete(
         temperature: 0 takes the likeliest token.
         seed: of the draws; the global random state does not move.
     """
+    from transformers import GenerationConfig
+
     device = next(net.parameters()).device
     longest, pad = max(map(len, prompts)), stop[0] if stop else 0
     ids = torch.full((len(prompts), longest), pad)

@@ -58,7 +58,7 @@ def temperatures(head: LossHead) -> Iterator[float]:
     """The tau of a head and of the heads it is composed of, in order."""
     for field in dataclasses.fields(head):
         value = getattr(head, field.name)
-        if field.name == "tau":
+        if field.name == "tau" and value is not None:
             yield float(value)
         for inner in value if isinstance(value, (tuple, list)) else (value,):
             if isinstance(inner, LossHead):

@@ -1,0 +1,143 @@
+"""Every start-up check passes on what is right and trips on what it is about."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from callbacks.heads import Pairwise
+from lightning import LightningModule
+from support import Bigram, FrozenBigram, GivenItems, fit, preferences
+from torch import nn
+
+from lit_rlhf.algorithms.base import Algorithm
+from lit_rlhf.callbacks.startup import (
+    StartupChecks,
+    ends_by_a_stop,
+    everything_is_saved,
+    has_trained_tokens,
+    head_agrees,
+    reference_agrees,
+    starts_once,
+)
+from lit_rlhf.errors import InputError
+from lit_rlhf.types import ScoredBatch, Sequences
+
+BOS, EOS = 0, 1
+
+
+def sequences(prompts, completions, weight=None):
+    def joined(rows):
+        return torch.tensor([token for row in rows for token in row]), torch.tensor([len(row) for row in rows])
+
+    weight = None if weight is None else torch.tensor(weight)
+    return Sequences(*joined(prompts), *joined(completions), torch.arange(len(prompts)), weight)
+
+
+def test_bos_once():
+    good = sequences([[BOS, 3], [BOS, 4, BOS]], [[5, EOS], [EOS]])
+    assert "at most one" in starts_once(good, BOS, [EOS])
+    assert "none" in starts_once(good, None, [EOS])
+
+
+@pytest.mark.parametrize("wrong", [([[BOS, BOS, 3]], [[5, EOS]]), ([[BOS, 3]], [[BOS, 5, EOS]])])
+def test_bos_twice_trips(wrong):
+    with pytest.raises(InputError, match="BOS"):
+        starts_once(sequences(*wrong), BOS, [EOS])
+
+
+def test_an_empty_completion_of_a_model_whose_bos_is_its_terminator_is_right():
+    assert starts_once(sequences([[EOS, 3]], [[EOS]]), EOS, [EOS])
+
+
+def test_the_stop_set_is_printed_and_its_token_trained():
+    line = ends_by_a_stop(sequences([[3], [3]], [[5, EOS], [5, 6]]), [EOS], ["<eos>"])
+    assert "'<eos>' (1)" in line and "1 of 2" in line
+
+
+def test_completions_that_never_stop_trip():
+    with pytest.raises(InputError, match=r"'<eos>' \(1\).*ends by id 6"):
+        ends_by_a_stop(sequences([[3]], [[5, 6]]), [EOS], ["<eos>"])
+
+
+def test_a_terminator_without_weight_trips():
+    with pytest.raises(InputError, match="weight 0"):
+        ends_by_a_stop(sequences([[3]], [[5, EOS]], [1.0, 0.0]), [EOS], ["<eos>"])
+
+
+def test_an_uncounted_repeat_is_no_untrained_terminator():
+    assert ends_by_a_stop(sequences([[3], [3]], [[5, EOS], [5, EOS]], [1.0, 1.0, 0.0, 0.0]), [EOS], ["<eos>"])
+
+
+def test_nothing_trained_trips():
+    some = ScoredBatch(sequences([[3]], [[5, EOS]], [0.0, 1.0]), torch.ones(1))
+    none = ScoredBatch(sequences([[3]], [[5, EOS]], [0.0, 0.0]), torch.ones(1))
+    assert "1 of 4" in has_trained_tokens([some, none])
+    with pytest.raises(InputError, match="none of the 2"):
+        has_trained_tokens([none])
+
+
+def test_reference_equal_when_it_should_be():
+    logps = torch.tensor([-1.0, -2.0])
+    assert "equals" in reference_agrees(logps, logps, "frozen copy", True)
+    assert "differs" in reference_agrees(logps, logps - 0.5, "checkpoint", False)
+    with pytest.raises(InputError, match="should equal"):
+        reference_agrees(logps, logps - 0.5, "frozen copy", True)
+    with pytest.raises(InputError, match="should equal"):
+        reference_agrees(logps * float("nan"), logps, "frozen copy", True)
+    with pytest.raises(InputError, match="should differ"):
+        reference_agrees(logps, logps, "checkpoint", False)
+
+
+def test_a_head_that_is_not_linear_trips():
+    assert "agrees" in head_agrees(1e-6, torch.float32)
+    with pytest.raises(InputError, match="soft cap"):
+        head_agrees(0.5, torch.float32)
+
+
+class Forgetful(LightningModule):
+    """Leaves its head out of what is saved."""
+
+    def __init__(self):
+        super().__init__()
+        self.trunk, self.head = nn.Linear(2, 2), nn.Linear(2, 1)
+
+    def state_dict(self, *args, **kwargs):
+        return {name: value for name, value in super().state_dict(*args, **kwargs).items() if not name.startswith("head")}
+
+
+def test_a_weight_that_is_not_saved_trips():
+    with pytest.raises(InputError, match="2 trained weights .* head.weight"):
+        everything_is_saved(Forgetful())
+
+
+class Copy(FrozenBigram):
+    """The policy's own law, honest about it or not."""
+
+    def __init__(self, honest):
+        super().__init__(seed=0)
+        self.equal_at_start = honest
+
+
+def run(reference, capsys):
+    module = Algorithm(Bigram(), Pairwise(), reference)
+    trainer = fit(module, GivenItems([(preferences(0),), (preferences(1),)]), callbacks=[StartupChecks()])
+    return trainer, capsys.readouterr().out
+
+
+def test_the_lines_are_printed_once(capsys):
+    _, printed = run(Copy(honest=True), capsys)
+    assert printed.count("reference: bigram; equals the policy") == 1
+    assert printed.count("trained tokens") == 1 and "precision: 32-true on cpu" in printed
+
+
+def test_a_wrong_reference_stops_the_run(capsys):
+    with pytest.raises(InputError, match="should differ"):
+        run(Copy(honest=False), capsys)
+
+
+def test_checks_leave_the_run_as_it_was(capsys):
+    with_checks, _ = run(FrozenBigram(), capsys)
+    module = Algorithm(Bigram(), Pairwise(), FrozenBigram())
+    fit(module, GivenItems([(preferences(0),), (preferences(1),)]))
+    assert torch.equal(with_checks.lightning_module.actor.table, module.actor.table)
+    assert with_checks.lightning_module.training
