@@ -142,16 +142,19 @@ class ReviewGroups(Sequence[Group]):
         return (above > 0 if self.labels == "hard" else self._uniform < sigmoid(above)).astype(float)
 
     def _pairs(self, index: int, rewards: np.ndarray) -> tuple[Pair, ...]:
-        generator = np.random.default_rng([self.seed, _STREAM[self.split], index])
-        return tuple(self._pair(first, second, rewards, generator) for first, second in itertools.combinations(range(len(rewards)), 2))
+        edges = list(itertools.combinations(range(len(rewards)), 2))
+        draws = np.zeros(len(edges))
+        if self.labels == "sampled":
+            draws = np.random.default_rng([self.seed, _STREAM[self.split], index]).random(len(edges))
+        return tuple(self._pair(*edge, rewards, draw) for edge, draw in zip(edges, draws, strict=True))
 
-    def _pair(self, first: int, second: int, rewards: np.ndarray, generator: np.random.Generator) -> Pair:
+    def _pair(self, first: int, second: int, rewards: np.ndarray, draw: float) -> Pair:
+        """The higher reward is chosen; where labels are sampled, the lower one with its probability."""
         chosen, rejected = (first, second) if rewards[first] >= rewards[second] else (second, first)
         gap = float(rewards[chosen] - rewards[rejected])
-        if self.labels == "sampled" and generator.random() > sigmoid(gap):
-            chosen, rejected, gap = rejected, chosen, -gap
-        probability = {"soft": float(sigmoid(gap)), "sampled": 1.0, "hard": 1.0 if gap else 0.5}[self.labels]
-        return Pair(chosen, rejected, probability, gap)
+        if self.labels == "sampled":
+            return Pair(chosen, rejected, 1.0, gap) if draw < sigmoid(gap) else Pair(rejected, chosen, 1.0, -gap)
+        return Pair(chosen, rejected, float(sigmoid(gap)) if self.labels == "soft" else 1.0 if gap else 0.5, gap)
 
 
 def better_law(prompt: str) -> np.ndarray:

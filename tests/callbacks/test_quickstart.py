@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import dataclass
 from types import SimpleNamespace
 
 import numpy as np
@@ -16,8 +17,6 @@ from lit_rlhf.data.reviews import Reviews
 from lit_rlhf.errors import InputError
 from lit_rlhf.losses.base import LossHead, LossOutput, Prior
 from lit_rlhf.types import Sequences, TokenLogps
-
-from dataclasses import dataclass
 
 TAU = 0.7
 

@@ -1,0 +1,140 @@
+"""`Reviews`: the feedback is what the grammar says it is."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+
+from lit_rlhf.data import grammar
+from lit_rlhf.data.collation import tokens_of
+from lit_rlhf.data.reviews import Reviews, better_law
+from lit_rlhf.errors import InputError
+from lit_rlhf.types import Batch
+
+NEEDS = {
+    "gap": {"chosen", "reward_gap"}, "preference": {"chosen"}, "reward": {"reward"}, "label": {"label"}, "demonstration": set(),
+}
+TOKENIZER = SimpleNamespace(convert_tokens_to_ids=lambda tokens: [grammar.TOKENS.index(token) for token in tokens])
+
+
+def reviews(signal: str, **arguments) -> Reviews:
+    data = Reviews(**{"batch_size": 8, "size": 64, "val_size": 16} | arguments)
+    data.attach(SimpleNamespace(tokenizer=TOKENIZER, needs=frozenset(NEEDS[signal])))
+    data.setup("fit")
+    return data
+
+
+def first_batch(data: Reviews) -> Batch:
+    (batch,) = next(iter(data.train_dataloader()))
+    return batch
+
+
+def true_rewards(batch: Batch) -> torch.Tensor:
+    """[S] the reward of each sequence, looked up by its words."""
+    sequences = batch.sequences
+    prompts = [" ".join(grammar.TOKENS[i] for i in ids) for ids in sequences.prompt_ids.split(sequences.prompt_lengths.tolist())]
+    responses = [tuple(grammar.TOKENS[i] for i in ids) for ids in sequences.completion_ids.split(sequences.completion_lengths.tolist())]
+    return torch.tensor([
+        grammar.rewards(prompts[prompt])[grammar.responses().index(response)]
+        for prompt, response in zip(sequences.prompt_of.tolist(), responses, strict=True)
+    ], dtype=torch.float32)
+
+
+@pytest.mark.parametrize("signal", ["gap", "preference"])
+def test_soft_pairs_have_bradley_terry_labels(signal):
+    batch = first_batch(reviews(signal, responses=3))
+    reward = true_rewards(batch)
+    gap = reward[batch.chosen] - reward[batch.rejected]
+    assert len(gap) == 8 * 3 and (gap >= 0).all()
+    torch.testing.assert_close(batch.reward_gap, gap)
+    torch.testing.assert_close(batch.probability, torch.sigmoid(gap))
+
+
+def test_hard_pairs_prefer_the_higher_reward_for_sure():
+    batch = first_batch(reviews("preference", labels="hard"))
+    assert torch.equal(batch.probability, torch.where(batch.reward_gap > 0, 1.0, 0.5))
+
+
+def test_sampled_pairs_are_won_as_often_as_the_gap_says():
+    data = reviews("preference", labels="sampled", size=4096, batch_size=4096, micro_batch_tokens=200_000)
+    batch = first_batch(data)
+    assert batch.probability.unique().tolist() == [1.0]
+    won = (batch.reward_gap > 0).float().sum() + 0.5 * (batch.reward_gap == 0).sum()
+    expected, variance = torch.sigmoid(batch.reward_gap.abs()), 0.25
+    assert abs(float(won - expected.sum())) < 5 * (variance * len(expected)) ** 0.5
+
+
+def test_scores_are_the_rewards():
+    batch = first_batch(reviews("reward", responses=5))
+    assert len(batch.reward) == 8 * 5
+    torch.testing.assert_close(batch.reward, true_rewards(batch))
+
+
+def test_hard_labels_split_at_the_writers_mean():
+    data = reviews("label", labels="hard")
+    batch = first_batch(data)
+    mean = torch.tensor([np.exp(grammar.log_law(p)) @ grammar.rewards(p) for p in grammar.PROMPTS])
+    prompts = [" ".join(grammar.TOKENS[i] for i in ids) for ids in batch.sequences.prompt_ids.split(batch.sequences.prompt_lengths.tolist())]
+    bar = torch.stack([mean[grammar.PROMPTS.index(prompt)] for prompt in prompts])
+    assert torch.equal(batch.reward, (true_rewards(batch) > bar).float()) and 0 < batch.reward.sum() < 8
+
+
+def test_sampled_labels_are_zero_or_one_and_favour_the_good():
+    data = reviews("label", size=4096, batch_size=4096, micro_batch_tokens=200_000)
+    batch = first_batch(data)
+    reward = true_rewards(batch)
+    assert set(batch.reward.tolist()) == {0.0, 1.0}
+    assert reward[batch.reward == 1].mean() > reward[batch.reward == 0].mean() + 0.3
+
+
+@pytest.mark.parametrize(("signal", "law"), [("reward", lambda p: np.exp(grammar.log_law(p))), ("demonstration", better_law)])
+def test_responses_are_drawn_from_their_law(signal, law):
+    groups = reviews(signal, size=40_000).groups("train")
+    reward = np.stack([grammar.rewards(prompt) for prompt in grammar.PROMPTS])
+    for index, prompt in enumerate(grammar.PROMPTS):
+        drawn, exact = reward[index, groups.drawn[groups.prompts == index]], law(prompt)
+        mean, variance = exact @ reward[index], exact @ reward[index] ** 2 - (exact @ reward[index]) ** 2
+        assert exact.sum() == pytest.approx(1)
+        assert abs(drawn.mean() - mean) < 5 * (variance / drawn.size) ** 0.5
+
+
+def test_demonstrations_all_count_alike():
+    assert first_batch(reviews("demonstration")).reward.tolist() == [1.0] * 8
+
+
+@pytest.mark.parametrize("signal", list(NEEDS))
+def test_groups_are_a_function_of_the_seed(signal):
+    def drawn(seed: int) -> list[tuple]:
+        groups = reviews(signal, seed=seed, labels="sampled").groups("train")
+        return [(g.row, *map(tuple, g.completions), g.rewards, g.labels, g.pairs) for g in (groups[i] for i in range(64))]
+
+    assert drawn(0) == drawn(0) != drawn(1)
+
+
+@pytest.mark.parametrize("signal", list(NEEDS))
+def test_lengths_are_known_without_making_groups(signal):
+    data = reviews(signal)
+    groups = data.groups("train")
+    assert data.tokens(groups).tolist() == [tokens_of(groups[index]) for index in range(len(groups))]
+
+
+def test_validation_data_are_drawn_apart():
+    data = reviews("reward", val_size=64)
+    assert not np.array_equal(data.groups("train").drawn, data.groups("val").drawn)
+    assert data.sample_prompts(1)[0].row == "reviews:val:1"
+
+
+@pytest.mark.parametrize("arguments", [{"responses": 1}, {"size": 0}, {"val_size": -1}])
+def test_arguments_out_of_range_are_named(arguments):
+    (name, value), = arguments.items()
+    with pytest.raises(InputError, match=f"data.{name}: {value}"):
+        Reviews(**arguments)
+
+
+def test_a_tokenizer_of_another_vocabulary_is_refused():
+    stranger = SimpleNamespace(convert_tokens_to_ids=lambda tokens: [0] * len(tokens))
+    with pytest.raises(InputError, match="Reviews speaks 17 words of its own"):
+        Reviews().attach(SimpleNamespace(tokenizer=stranger, needs=frozenset()))
