@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import json
 from collections.abc import Callable, Iterator
@@ -11,9 +10,10 @@ from typing import Any
 
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
-from torch import Tensor, nn
+from torch import Tensor
 
 from lit_rlhf.callbacks.files import replacing
+from lit_rlhf.callbacks.generation import evaluating
 from lit_rlhf.data import grammar
 from lit_rlhf.data.reviews import Reviews
 from lit_rlhf.errors import InputError
@@ -109,7 +109,7 @@ class ExactSummary(Callback):
     @torch.no_grad()
     def measure(self, algorithm: LightningModule) -> Exact:
         """The exact numbers of the algorithm's present policy."""
-        with _evaluating(algorithm):
+        with evaluating(algorithm):
             logps = self._every_logp(lambda sequences: algorithm.actor.token_logps(sequences).values, algorithm.device)
         base = torch.zeros_like(logps)
         if algorithm.reference is not None:
@@ -137,18 +137,6 @@ class ExactSummary(Callback):
             for prompt in grammar.PROMPTS
         ]
         return torch.stack(parts).cpu()
-
-
-@contextlib.contextmanager
-def _evaluating(module: nn.Module) -> Iterator[None]:
-    """No dropout; every part has its own mode back afterwards."""
-    modes = [(part, part.training) for part in module.modules()]
-    module.eval()
-    try:
-        yield
-    finally:
-        for part, mode in modes:
-            part.training = mode
 
 
 def _summed(token_logps: Callable[[Sequences], Tensor], sequences: Sequences) -> Tensor:

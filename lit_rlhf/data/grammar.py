@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import functools
 import itertools
+from collections.abc import Iterable
 
 import numpy as np
 import torch
@@ -45,6 +46,11 @@ _SLIP = 0.1  # share of any word at all, so that every response can be written
 def encoded(text: str) -> list[int]:
     """The token ids of words separated by spaces."""
     return [_ID[word] for word in text.split()]
+
+
+def decoded(ids: Iterable[int]) -> str:
+    """The words of token ids, separated by spaces."""
+    return " ".join(TOKENS[index] for index in ids)
 
 
 @functools.cache

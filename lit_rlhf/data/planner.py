@@ -61,6 +61,7 @@ class PlannedData(LightningDataModule, ABC):
         self.signal: Signal | None = None
         self._loaded: dict[Split, Sequence[Group] | GroupStream] = {}
         self._tokens: dict[Split, np.ndarray] = {}
+        self._made: dict[tuple[Split, int, int], Items | StreamItems] = {}
         self._handed_out = 0
 
     # ---- what a subclass says
@@ -93,7 +94,7 @@ class PlannedData(LightningDataModule, ABC):
         """Takes over the tokenizer and the signal of a composition; what was loaded for another signal is forgotten."""
         signal = signal_of(algorithm.needs)
         if signal != self.signal or algorithm.tokenizer is not self.tokenizer:
-            self._loaded = {}
+            self._loaded, self._made = {}, {}
         self.tokenizer, self.signal = algorithm.tokenizer, signal
 
     def setup(self, stage: str) -> None:
@@ -150,10 +151,16 @@ class PlannedData(LightningDataModule, ABC):
         return ItemLoader(self._items("predict"), self.num_workers)
 
     def _items(self, split: Split) -> Items | StreamItems:
+        """The items of this process, made once per split."""
+        rank, ranks = (self.trainer.global_rank, self.trainer.world_size) if self.trainer else (0, 1)
+        if (split, rank, ranks) not in self._made:
+            self._made[split, rank, ranks] = self._make(split, rank, ranks)
+        return self._made[split, rank, ranks]
+
+    def _make(self, split: Split, rank: int, ranks: int) -> Items | StreamItems:
         groups = self.groups(split)
         if not isinstance(groups, GroupStream) and not len(groups):
             raise InputError(f"data: there is no row in the split {split}; the data report says what became of the rows")
-        rank, ranks = (self.trainer.global_rank, self.trainer.world_size) if self.trainer else (0, 1)
         shared = {"batch_size": self.batch_size, "micro_batch_tokens": self.micro_batch_tokens, "signal": self.signal}
         if isinstance(groups, GroupStream):
             return StreamItems(groups, **shared, rank=rank, ranks=ranks)

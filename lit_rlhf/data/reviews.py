@@ -65,6 +65,15 @@ class Reviews(PlannedData):
                 raise InputError(f"data.{name}: {value}, expected {least} or more")
         self.responses, self.labels, self.size, self.val_size = responses, labels, size, val_size
 
+    max_completion_tokens = grammar.MAX_WORDS
+    """A review that has not ended by then is cut."""
+
+    def reward_of(self, prompt_ids: np.ndarray, completion_ids: np.ndarray) -> float | None:
+        """The reward of one response; None where this is not one of the task's prompts and responses."""
+        prompt, response = grammar.decoded(prompt_ids), tuple(grammar.TOKENS[index] for index in completion_ids)
+        known = prompt in grammar.PROMPTS and response in grammar.responses()
+        return float(grammar.rewards(prompt)[grammar.responses().index(response)]) if known else None
+
     def attach(self, algorithm: Any) -> None:
         super().attach(algorithm)
         ids = self.tokenizer.convert_tokens_to_ids(list(grammar.TOKENS))

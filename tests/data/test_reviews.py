@@ -35,7 +35,7 @@ def first_batch(data: Reviews) -> Batch:
 def true_rewards(batch: Batch) -> torch.Tensor:
     """[S] the reward of each sequence, looked up by its words."""
     sequences = batch.sequences
-    prompts = [" ".join(grammar.TOKENS[i] for i in ids) for ids in sequences.prompt_ids.split(sequences.prompt_lengths.tolist())]
+    prompts = [grammar.decoded(ids) for ids in sequences.prompt_ids.split(sequences.prompt_lengths.tolist())]
     responses = [tuple(grammar.TOKENS[i] for i in ids) for ids in sequences.completion_ids.split(sequences.completion_lengths.tolist())]
     return torch.tensor([
         grammar.rewards(prompts[prompt])[grammar.responses().index(response)]
@@ -77,7 +77,7 @@ def test_hard_labels_split_at_the_writers_mean():
     data = reviews("label", labels="hard")
     batch = first_batch(data)
     mean = torch.tensor([np.exp(grammar.log_law(p)) @ grammar.rewards(p) for p in grammar.PROMPTS])
-    prompts = [" ".join(grammar.TOKENS[i] for i in ids) for ids in batch.sequences.prompt_ids.split(batch.sequences.prompt_lengths.tolist())]
+    prompts = [grammar.decoded(ids) for ids in batch.sequences.prompt_ids.split(batch.sequences.prompt_lengths.tolist())]
     bar = torch.stack([mean[grammar.PROMPTS.index(prompt)] for prompt in prompts])
     assert torch.equal(batch.reward, (true_rewards(batch) > bar).float()) and 0 < batch.reward.sum() < 8
 
@@ -99,6 +99,14 @@ def test_responses_are_drawn_from_their_law(signal, law):
         mean, variance = exact @ reward[index], exact @ reward[index] ** 2 - (exact @ reward[index]) ** 2
         assert exact.sum() == pytest.approx(1)
         assert abs(drawn.mean() - mean) < 5 * (variance / drawn.size) ** 0.5
+
+
+def test_the_reward_of_any_response_is_known_and_of_nothing_else():
+    data = reviews("reward")
+    group = data.groups("train")[5]
+    assert [data.reward_of(group.prompt_ids, ids) for ids in group.completions] == list(group.rewards)
+    assert data.reward_of(group.prompt_ids, np.array([1, 2])) is None
+    assert data.reward_of(np.array([3, 3]), group.completions[0]) is None
 
 
 def test_demonstrations_all_count_alike():
