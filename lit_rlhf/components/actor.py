@@ -1,0 +1,45 @@
+"""The policy in training."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+
+from lit_rlhf.components.language_model import LanguageModel, as_model
+from lit_rlhf.types import Sequences, TokenLogps
+
+
+class Actor(nn.Module):
+    """pi(y | x): the language model that is trained.
+
+    Args:
+        model: a language model, or its source.
+        lr: learning rate of this part; the optimizer's own when None.
+    """
+
+    def __init__(self, model: LanguageModel | str, lr: float | None = None) -> None:
+        super().__init__()
+        self.model, self.lr = as_model(model), lr
+
+    def build(self) -> None:
+        """Loads the weights, once."""
+        self.model.build()
+
+    @property
+    def tokenizer(self) -> Any:
+        """The model's tokenizer."""
+        return self.model.tokenizer
+
+    def token_logps(self, sequences: Sequences, entropy: bool = False) -> TokenLogps:
+        """log pi(y_t | x, y_<t) of every completion token, and the entropies when asked for."""
+        return self.model.token_logps(sequences, entropy)
+
+    def head_parity(self, sequences: Sequences) -> float:
+        """See `LanguageModel.head_parity`."""
+        return self.model.head_parity(sequences)
+
+    def save(self, folder: str | Path) -> None:
+        """Writes a plain Hugging Face folder."""
+        self.model.save(folder)
