@@ -14,6 +14,7 @@ from torch import Tensor
 from torchmetrics import Metric
 from torchmetrics.functional.classification import binary_auroc
 
+from lit_rlhf.functional.segment import segment_mean, segment_sum
 from lit_rlhf.losses.base import LossHead
 from lit_rlhf.types import Batch, Evidence, PreferenceBatch, Ragged, ScoredBatch, Sequences, every_pair
 
@@ -255,11 +256,10 @@ def _heads(loss: LossHead) -> Iterator[LossHead]:
 
 def _over_tokens(values: Tensor, sequences: Sequences, reduce: Reduce) -> Tensor:
     """[S] the weighted sum or mean of `values` [T] over the tokens of each completion."""
-    owner = torch.repeat_interleave(sequences.completion_lengths)
     weight = sequences.token_weight.to(values.dtype)
-    zeros = values.new_zeros(len(sequences.completion_lengths))
-    total = zeros.index_add(0, owner, values * weight)
-    return total if reduce == "sum" else total / zeros.index_add(0, owner, weight).clamp_min(torch.finfo(values.dtype).tiny)
+    if reduce == "mean":
+        return segment_mean(values, sequences.completion_lengths, weight)
+    return segment_sum(values * weight, sequences.completion_lengths)
 
 
 def _rows(state: list[Tensor] | Tensor) -> Tensor:

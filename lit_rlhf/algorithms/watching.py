@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from lit_rlhf.functional.segment import segment_sum
 from lit_rlhf.losses.base import Metric
 from lit_rlhf.types import Batch, Evidence, PreferenceBatch
 
@@ -49,7 +50,5 @@ def _mean(name: str, values: Tensor, weight: Tensor) -> Metric:
 
 def _sums(values: Tensor, batch: Batch) -> Tensor:
     """[S] weighted sums of `values` [T] over the tokens of each completion."""
-    sequences = batch.sequences
-    owner = torch.repeat_interleave(sequences.completion_lengths)
-    zeros = values.new_zeros(len(sequences.completion_lengths))
-    return zeros.index_add(0, owner, values.detach() * sequences.token_weight.to(values.dtype))
+    weight = batch.sequences.token_weight.to(values.dtype)
+    return segment_sum(values.detach() * weight, batch.sequences.completion_lengths)
