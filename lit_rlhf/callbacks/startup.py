@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+import tempfile
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -10,12 +12,18 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from torch import Tensor
 
 from lit_rlhf.callbacks.generation import evaluating
+from lit_rlhf.callbacks.random_state import RandomState
 from lit_rlhf.callbacks.stops import stop_ids
+from lit_rlhf.components.actor import Actor
+from lit_rlhf.components.language_model import LanguageModel
+from lit_rlhf.components.reward import RewardModel
 from lit_rlhf.errors import InputError
 from lit_rlhf.types import Batch, Sequences
 
 TOLERANCE = {torch.float64: 1e-6, torch.float32: 1e-3, torch.bfloat16: 0.25, torch.float16: 0.05}
-"""Nats by which two computations of one log-probability may differ, by the dtype of the weights."""
+"""Nats by which two computations of one log-probability may differ, by the dtype of the computation."""
+LARGEST_RELOADED = 200_000_000
+"""Parameters up to which a reward model is saved and read again at the start."""
 
 
 def starts_once(sequences: Sequences, bos: int | None, stop: Sequence[int]) -> str:
@@ -63,7 +71,7 @@ def has_trained_tokens(batches: Sequence[Batch]) -> str:
     return f"trained tokens: {trained} of {tokens} completion tokens in the first item"
 
 
-def reference_agrees(policy: Tensor, reference: Tensor, mode: str, equal: bool) -> str:
+def reference_agrees(policy: Tensor, reference: Tensor, mode: str, equal: bool, dtype: torch.dtype = torch.float32) -> str:
     """Raises: InputError: the policy differs from a reference that is its copy, or equals one that is not.
 
     Args:
@@ -71,9 +79,10 @@ def reference_agrees(policy: Tensor, reference: Tensor, mode: str, equal: bool) 
         reference: [T]
         mode: the reference's word for itself.
         equal: whether it should agree with the policy now.
+        dtype: the coarsest of the two computations.
     """
-    apart, most = float((policy - reference).abs().max()), TOLERANCE[policy.dtype]
-    if equal and not apart <= most:
+    apart = float((policy - reference).abs().max())
+    if equal and not apart <= TOLERANCE[dtype]:
         raise InputError(
             f"the reference ({mode}) should equal the policy before the first update, and a log-probability differs by {apart:.3g} "
             "nats: it was built from other weights"
@@ -101,6 +110,29 @@ def head_agrees(apart: float, dtype: torch.dtype) -> str:
     return f"head: the chunked head agrees with dense logits to {apart:.1g} nats"
 
 
+def reward_reloads(reward: RewardModel, sequences: Sequences) -> str:
+    """Raises: InputError: a reward model does not give the same scores once saved and read again.
+
+    The head is 0 before the first update, so another one stands in for it here.
+    """
+    kept, dtype = reward.head, next(reward.parameters()).dtype
+    reward.head = copy.deepcopy(kept)
+    torch.nn.init.normal_(reward.head.weight)
+    try:
+        with tempfile.TemporaryDirectory() as folder:
+            reward.save(folder)
+            again = RewardModel(LanguageModel(folder, dtype=str(dtype).removeprefix("torch.")))
+            again.build()
+            again.to(sequences.prompt_ids.device).eval()
+            score, reread = reward.score(sequences), again.score(sequences)
+    finally:
+        reward.head = kept
+    apart = float(((score - reread).abs() / score.abs().clamp_min(1.0)).max())
+    if not apart <= TOLERANCE[dtype]:
+        raise InputError(f"the reward model gives scores {apart:.3g} apart once saved and read again: a weight is lost on the way")
+    return "reward model: saved and read again, the same scores"
+
+
 def everything_is_saved(module: LightningModule) -> str:
     """Raises: InputError: a trained weight is not in the state that checkpoints hold."""
     state = module.state_dict()
@@ -122,8 +154,10 @@ class StartupChecks(Callback):
         if self._done or not hasattr(pl_module, "parts"):
             return
         self._done = True
+        random = RandomState.now()
         with torch.no_grad(), evaluating(pl_module), trainer.precision_plugin.forward_context():
             found = list(checks(trainer, pl_module, batch))
+        random.restore()
         if trainer.is_global_zero:
             print("\n".join(f"  {line}" for line in found))
 
@@ -138,15 +172,35 @@ def checks(trainer: Trainer, module: Any, item: Sequence[Batch]) -> Iterator[str
     yield has_trained_tokens(item)
     yield everything_is_saved(module)
     sequences = item[0].sequences
-    model = getattr(module.parts[0][1], "model", None)
-    if model is not None:
-        stop = stop_ids(model)
-        yield starts_once(sequences, model.tokenizer.bos_token_id, stop)
-        yield ends_by_a_stop(sequences, stop, model.tokenizer.convert_ids_to_tokens(list(stop)))
     few = sequences.select(torch.arange(min(4, len(sequences.completion_lengths)), device=sequences.prompt_of.device))
-    actor = getattr(module, "actor", None)
-    if hasattr(actor, "head_parity"):
-        yield head_agrees(actor.head_parity(few), next(actor.parameters()).dtype)
+    for _, part in module.parts:
+        if isinstance(part, Actor | RewardModel):
+            yield from _text_checks(part.model, sequences)
+        if isinstance(part, Actor):
+            yield head_agrees(part.head_parity(few), _coarsest(trainer, part))
+        if isinstance(part, RewardModel) and sum(weight.numel() for weight in part.parameters()) <= LARGEST_RELOADED:
+            yield reward_reloads(part, few)
     if module.reference is not None and trainer.global_step == 0:
-        policy = actor.token_logps(few).values
-        yield reference_agrees(policy, module.reference.token_logps(few), module.reference.mode, module.reference.equal_at_start)
+        yield _reference_check(trainer, module, few)
+
+
+def _text_checks(model: LanguageModel, sequences: Sequences) -> Iterator[str]:
+    stop, tokenizer = stop_ids(model), model.tokenizer
+    yield starts_once(sequences, tokenizer.bos_token_id, stop)
+    yield ends_by_a_stop(sequences, stop, tokenizer.convert_ids_to_tokens(list(stop)))
+
+
+def _reference_check(trainer: Trainer, module: Any, sequences: Sequences) -> str:
+    reference, actor = module.reference, module.actor
+    own, its = (getattr(getattr(part, "model", None), "source", None) for part in (actor, reference))
+    equal = reference.equal_at_start or (own is not None and own == its)
+    dtype = _coarsest(trainer, actor, getattr(reference, "model", None))
+    policy = actor.token_logps(sequences).values
+    return reference_agrees(policy, reference.token_logps(sequences), reference.mode, equal, dtype)
+
+
+def _coarsest(trainer: Trainer, *modules: Any) -> torch.dtype:
+    """Of the weights and of the arithmetic."""
+    dtypes = {next(module.parameters()).dtype for module in modules if module is not None}
+    dtypes |= {torch.bfloat16} if str(trainer.precision).startswith("bf16") else set()
+    return max(dtypes, key=TOLERANCE.__getitem__)

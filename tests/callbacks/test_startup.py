@@ -17,10 +17,14 @@ from lit_rlhf.callbacks.startup import (
     has_trained_tokens,
     head_agrees,
     reference_agrees,
+    reward_reloads,
     starts_once,
 )
+from lit_rlhf.components.actor import Actor
+from lit_rlhf.components.reference import EMA, FromCheckpoint, FrozenCopy
+from lit_rlhf.components.reward import RewardModel
 from lit_rlhf.errors import InputError
-from lit_rlhf.types import ScoredBatch, Sequences
+from lit_rlhf.types import PreferenceBatch, ScoredBatch, Sequences
 
 BOS, EOS = 0, 1
 
@@ -30,7 +34,8 @@ def sequences(prompts, completions, weight=None):
         return torch.tensor([token for row in rows for token in row]), torch.tensor([len(row) for row in rows])
 
     weight = None if weight is None else torch.tensor(weight)
-    return Sequences(*joined(prompts), *joined(completions), torch.arange(len(prompts)), weight)
+    each = len(completions) // len(prompts)
+    return Sequences(*joined(prompts), *joined(completions), torch.arange(len(prompts)).repeat_interleave(each), weight)
 
 
 def test_bos_once():
@@ -88,6 +93,27 @@ def test_reference_equal_when_it_should_be():
         reference_agrees(logps, logps, "checkpoint", False)
 
 
+class HeadLost(RewardModel):
+    """Saves its trunk alone."""
+
+    def save(self, folder):
+        self.model.save(folder)
+
+
+def test_a_reward_model_reloads_to_the_same_score():
+    batch = preferences(0).sequences
+    reward = RewardModel("lit_rlhf/reviews")
+    reward.build()
+    reward.eval()
+    with torch.no_grad():
+        assert "same scores" in reward_reloads(reward, batch)
+        assert not reward.head.weight.any()
+        lost = HeadLost("lit_rlhf/reviews")
+        lost.build()
+        with pytest.raises(InputError, match="a weight is lost"):
+            reward_reloads(lost.eval(), batch)
+
+
 def test_a_head_that_is_not_linear_trips():
     assert "agrees" in head_agrees(1e-6, torch.float32)
     with pytest.raises(InputError, match="soft cap"):
@@ -133,6 +159,21 @@ def test_the_lines_are_printed_once(capsys):
 def test_a_wrong_reference_stops_the_run(capsys):
     with pytest.raises(InputError, match="should differ"):
         run(Copy(honest=False), capsys)
+
+
+@pytest.mark.parametrize("reference", [FrozenCopy(), FrozenCopy(dtype="bfloat16"), EMA(), FromCheckpoint("lit_rlhf/reviews")],
+                         ids=lambda reference: type(reference).__name__)
+def test_a_language_model_passes_every_check(reference, capsys):
+    module = Algorithm(Actor("lit_rlhf/reviews"), Pairwise(), reference)
+    fit(module, GivenItems([(reviews(),)]), callbacks=[StartupChecks()])
+    printed = capsys.readouterr().out
+    assert f"reference: {reference.mode}; equals the policy" in printed
+    assert "stop set: '<eos>' (16); 4 of 4" in printed and "head: the chunked head agrees" in printed
+
+
+def reviews():
+    ends = torch.tensor([0, 2])
+    return PreferenceBatch(sequences([[1, 5], [2, 5]], [[9, 16], [10, 16], [9, 16], [11, 16]]), ends, ends + 1, torch.ones(2))
 
 
 def test_checks_leave_the_run_as_it_was(capsys):
