@@ -124,6 +124,7 @@ def kill_once(run_dir: Path, updates: int, every: int, draw: random.Random, duri
 
 def logged(run_dir: Path) -> dict[str, list[tuple[int, float]]]:
     """(step, value) of every scalar but times."""
+    logging.getLogger("tensorboard").setLevel(logging.ERROR)
     events = EventAccumulator(str(run_dir), size_guidance={"scalars": 0}).Reload()
     names = [name for name in events.Tags()["scalars"] if not name.startswith(("perf/", "hp_metric"))]
     return {name: [(event.step, event.value) for event in events.Scalars(name)] for name in names}

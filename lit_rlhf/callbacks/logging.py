@@ -54,8 +54,7 @@ class MetricLogger(Callback):
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         self._items, self._seen_step, self._logged_step = 0, trainer.global_step, trainer.global_step
-        if trainer.global_step:
-            tensorboard.forget_after(trainer, trainer.global_step)
+        tensorboard.forget_from(trainer, trainer.global_step + 1 if trainer.global_step else 0)
         for logger in trainer.loggers:
             if isinstance(logger, TensorBoardLogger) and trainer.is_global_zero:
                 print(f"tensorboard --logdir {logger.save_dir}    shows the metrics of this run under {logger.name}")

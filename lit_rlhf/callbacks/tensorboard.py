@@ -34,13 +34,13 @@ def histogram(trainer: Trainer, tag: str, values: Tensor, step: int) -> None:
             writer.add_histogram(tag, values.detach().float().cpu(), step)
 
 
-def forget_after(trainer: Trainer, step: int) -> None:
-    """Points beyond `step`, from a process that was killed, are not shown any more."""
+def forget_from(trainer: Trainer, step: int) -> None:
+    """Points from `step` on, of a process that was killed, are not shown any more."""
     from tensorboard.compat.proto.event_pb2 import Event, SessionLog
 
     for writer in writers(trainer):
-        mark = Event(step=step + 1, session_log=SessionLog(status=SessionLog.START))
-        writer._get_file_writer().add_event(mark, step + 1)
+        mark = Event(step=step, session_log=SessionLog(status=SessionLog.START))
+        writer._get_file_writer().add_event(mark, step)
 
 
 def configuration(trainer: Trainer, folder: Path, metrics: tuple[str, ...]) -> None:
