@@ -5,20 +5,20 @@ States are sums, or rows gathered over ranks with whatever sizes they have, so t
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from torch import Tensor
 from torchmetrics import Metric
 from torchmetrics.functional.classification import binary_auroc
 
-from lit_rlhf.functional.segment import segment_mean, segment_sum
-from lit_rlhf.losses.base import LossHead
+from lit_rlhf.functional.segment import segment_sum
+from lit_rlhf.losses.base import LossHead, Prior, Sum, Wrapper
+from lit_rlhf.losses.evidence import Reduce, completion_rewards, temperature
 from lit_rlhf.types import Batch, Evidence, PreferenceBatch, Ragged, ScoredBatch, Sequences, every_pair
-
-Reduce = Literal["sum", "mean"]
 
 
 @dataclass(frozen=True)
@@ -42,21 +42,20 @@ def predictions(evidence: Evidence, batch: Batch) -> Predictions:
     return Predictions(
         sequences,
         token_log_probs=policy,
-        log_prob=None if policy is None else _over_tokens(policy, sequences, "sum"),
-        reference_log_prob=None if evidence.reference is None else _over_tokens(evidence.reference, sequences, "sum"),
+        log_prob=_log_prob(policy, sequences),
+        reference_log_prob=_log_prob(evidence.reference, sequences),
         score=evidence.score,
     )
 
 
-def sequence_reward(evidence: Evidence, sequences: Sequences, tau: float = 1.0, reduce: Reduce = "sum") -> Tensor:
+def sequence_reward(evidence: Evidence, batch: Batch, tau: float = 1.0, reduce: Reduce = "sum") -> Tensor:
     """[S] the score of a reward model, or tau * sum_t log(pi/u) (its mean over tokens with `reduce="mean"`).
 
-    Without a reference u = 1. Token weights count.
+    Without a reference u = 1; a learned temperature takes the place of `tau`.
     """
     if evidence.score is not None:
         return evidence.score
-    tokens = evidence.policy.values if evidence.reference is None else evidence.policy.values - evidence.reference
-    return tau * _over_tokens(tokens, sequences, reduce)
+    return completion_rewards(evidence, batch, temperature(evidence, tau), reduce)
 
 
 class RewardMetric(Metric):
@@ -65,14 +64,15 @@ class RewardMetric(Metric):
     Args:
         tau: the loss's temperature, where the reward is tau * log(pi/u).
         reduce: whether log-ratios are summed or averaged over the tokens of a completion.
+        prior: the reference is hidden, as `Prior(head)` hides it from its head.
     """
 
     full_state_update = False
     name: str
 
-    def __init__(self, tau: float = 1.0, reduce: Reduce = "sum", **kwargs: Any) -> None:
+    def __init__(self, tau: float = 1.0, reduce: Reduce = "sum", prior: bool = False, **kwargs: Any) -> None:
         super().__init__(**kwargs)
-        self.tau, self.reduce = tau, reduce
+        self.tau, self.reduce, self.prior = tau, reduce, prior
 
     def sync(self, *args: Any, **kwargs: Any) -> None:
         """A rank without a batch takes part with no rows: it would otherwise gather less often than the others."""
@@ -83,7 +83,8 @@ class RewardMetric(Metric):
 
     def reward(self, evidence: Evidence, batch: Batch) -> Tensor:
         """[S] in double precision."""
-        return sequence_reward(evidence, batch.sequences, self.tau, self.reduce).detach().double()
+        seen = dataclasses.replace(evidence, reference=None) if self.prior else evidence
+        return sequence_reward(seen, batch, self.tau, self.reduce).detach().double()
 
     def margins(self, evidence: Evidence, batch: Batch) -> tuple[PreferenceBatch, Tensor]:
         """The pairs of the batch (of scored responses: every pair of a prompt) and their reward margins [E]."""
@@ -101,8 +102,8 @@ class PreferenceAccuracy(RewardMetric):
     name = "preference_accuracy"
     higher_is_better = True
 
-    def __init__(self, tau: float = 1.0, reduce: Reduce = "sum", **kwargs: Any) -> None:
-        super().__init__(tau, reduce, **kwargs)
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
         for state in ("right", "total"):
             self.add_state(state, torch.zeros((), dtype=torch.float64), dist_reduce_fx="sum")
 
@@ -129,8 +130,8 @@ class PreferenceCalibration(RewardMetric):
     name = "preference_calibration"
     higher_is_better = False
 
-    def __init__(self, tau: float = 1.0, reduce: Reduce = "sum", bins: int = 15, **kwargs: Any) -> None:
-        super().__init__(tau, reduce, **kwargs)
+    def __init__(self, *args: Any, bins: int = 15, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
         for state in ("weight", "predicted", "label"):
             self.add_state(state, torch.zeros(bins, dtype=torch.float64), dist_reduce_fx="sum")
 
@@ -158,8 +159,8 @@ class RewardAUROC(RewardMetric):
     name = "reward_auroc"
     higher_is_better = True
 
-    def __init__(self, tau: float = 1.0, reduce: Reduce = "sum", **kwargs: Any) -> None:
-        super().__init__(tau, reduce, **kwargs)
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
         for state in ("rewards", "labels"):
             self.add_state(state, [], dist_reduce_fx="cat")
 
@@ -187,8 +188,8 @@ class Distributions(RewardMetric):
 
     name = "distribution"
 
-    def __init__(self, tau: float = 1.0, reduce: Reduce = "sum", **kwargs: Any) -> None:
-        super().__init__(tau, reduce, **kwargs)
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
         for state in ("lengths", "rewards", "reward_margins"):
             self.add_state(state, [], dist_reduce_fx="cat")
 
@@ -225,18 +226,24 @@ class Perplexity(Metric):
 
 
 def default_metrics(loss: LossHead) -> list[Metric]:
-    """Metrics that suit what the head reads: preferences, scores, labels, or log-probabilities alone."""
-    head = next((head for head in _heads(loss) if head.family != "regulariser"), loss)
+    """Metrics that suit what the head reads: preferences, scores, labels, or log-probabilities alone.
+
+    Of a sum they follow the first head that is no regulariser: its tau, its reduction, the reference it sees.
+    """
+    head, prior = next(((head, prior) for head, prior in _heads(loss) if head.family != "regulariser"), (loss, False))
     tau, reduce = getattr(head, "tau", 1.0), getattr(head, "reduce", "sum")
-    options = {"tau": float(tau) if isinstance(tau, (int, float)) else 1.0, "reduce": reduce if reduce in ("sum", "mean") else "sum"}
-    needs = loss.needs
+    options = {"tau": float(tau) if isinstance(tau, int | float) else 1.0, "reduce": reduce if reduce in ("sum", "mean") else "sum", "prior": prior}
+    return [metric(**options) for metric in _suitable(loss.needs)] or [Perplexity()]
+
+
+def _suitable(needs: frozenset[str]) -> tuple[type[RewardMetric], ...]:
     if "chosen" in needs or "reward_gap" in needs:
-        return [PreferenceAccuracy(**options), RewardAUROC(**options), PreferenceCalibration(**options), Distributions(**options)]
+        return PreferenceAccuracy, RewardAUROC, PreferenceCalibration, Distributions
     if "label" in needs:
-        return [RewardAUROC(**options), Distributions(**options)]
+        return RewardAUROC, Distributions
     if "reward" in needs:
-        return [PreferenceAccuracy(**options), PreferenceCalibration(**options), Distributions(**options)]
-    return [Perplexity()]
+        return PreferenceAccuracy, PreferenceCalibration, Distributions
+    return ()
 
 
 def metric_name(metric: Metric) -> str:
@@ -245,21 +252,20 @@ def metric_name(metric: Metric) -> str:
     return getattr(metric, "name", "".join(f"_{c.lower()}" if c.isupper() else c for c in spelt).lstrip("_"))
 
 
-def _heads(loss: LossHead) -> Iterator[LossHead]:
-    """The head, or what it is composed of, innermost."""
-    inner = getattr(loss, "terms", None) or ([loss.head] if hasattr(loss, "head") else [])
-    if not inner:
-        yield loss
-    for head in inner:
-        yield from _heads(head)
+def _heads(loss: LossHead, prior: bool = False) -> Iterator[tuple[LossHead, bool]]:
+    """The head, or what it is composed of, innermost, and whether the reference is hidden from it."""
+    if isinstance(loss, Sum):
+        for head in loss.terms:
+            yield from _heads(head, prior)
+    elif isinstance(loss, Wrapper):
+        yield from _heads(loss.head, prior or isinstance(loss, Prior))
+    else:
+        yield loss, prior
 
 
-def _over_tokens(values: Tensor, sequences: Sequences, reduce: Reduce) -> Tensor:
-    """[S] the weighted sum or mean of `values` [T] over the tokens of each completion."""
-    weight = sequences.token_weight.to(values.dtype)
-    if reduce == "mean":
-        return segment_mean(values, sequences.completion_lengths, weight)
-    return segment_sum(values * weight, sequences.completion_lengths)
+def _log_prob(values: Tensor | None, sequences: Sequences) -> Tensor | None:
+    """[S] the sum of `values` [T] over the trained tokens of each completion."""
+    return None if values is None else segment_sum(values * sequences.token_weight.to(values.dtype), sequences.completion_lengths)
 
 
 def _rows(state: list[Tensor] | Tensor) -> Tensor:

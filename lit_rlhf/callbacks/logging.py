@@ -22,7 +22,7 @@ from lit_rlhf.callbacks.names import check_monitors
 from lit_rlhf.callbacks.phases import PHASES, Phases
 from lit_rlhf.types import Batch
 
-SHOWN = ("train/loss", "train/accuracy", "train/margin", "val/loss", "val/preference_accuracy", "perf/tokens_per_second")
+SHOWN = ("train/loss", "train/accuracy", "train/rewards/margin", "val/loss", "val/preference_accuracy", "perf/tokens_per_second")
 """What progress bars show of the metrics that a run has."""
 
 

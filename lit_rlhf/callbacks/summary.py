@@ -44,7 +44,7 @@ def length_grows(curves: Curves) -> str | None:
 
 def margin_is_unbounded(curves: Curves) -> str | None:
     """Warns where the margin is above `SATURATED` and grew in the second half by at least half of what it did in the first."""
-    margins = curves.get("train/margin", ())
+    margins = curves.get("train/rewards/margin", ())
     if len(margins) < 4 or margins[-1] <= SATURATED:
         return None
     middle = margins[len(margins) // 2]
@@ -57,7 +57,7 @@ def margin_is_unbounded(curves: Curves) -> str | None:
 
 
 RULES = (chosen_falls, length_grows, margin_is_unbounded)
-SHOWN = ("train/loss", "train/accuracy", "train/margin", "train/logp_change/chosen", "val/loss", "val/preference_accuracy",
+SHOWN = ("train/loss", "train/accuracy", "train/rewards/margin", "train/logp_change/chosen", "val/loss", "val/preference_accuracy",
          "val/perplexity", "val/sampled_length")
 FOLLOWED = frozenset({*SHOWN, "train/logp/chosen"})
 MOST_POINTS = 512

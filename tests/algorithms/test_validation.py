@@ -1,6 +1,8 @@
 """Validation metrics against counts made by hand, in any cut of the data, over ranks."""
 
+import dataclasses
 import math
+from dataclasses import dataclass
 
 import pytest
 import torch
@@ -12,8 +14,10 @@ from lit_rlhf.algorithms.validation import (
     PreferenceAccuracy,
     PreferenceCalibration,
     RewardAUROC,
+    default_metrics,
     predictions,
 )
+from lit_rlhf.losses.base import LossHead, Prior
 from lit_rlhf.types import Evidence, PreferenceBatch, ScoredBatch, Sequences, TokenLogps
 
 
@@ -145,6 +149,53 @@ def test_uneven_ranks_give_what_one_process_gives():
         expected.append(float(metric.compute()))
     for results in gathered:
         assert results == pytest.approx([*expected, 2])
+
+
+@dataclass(frozen=True)
+class Head(LossHead):
+    """Says what it reads, and no more."""
+
+    reads: frozenset = frozenset({"policy", "chosen"})
+    tau: float = 0.3
+    reduce: str = "mean"
+    family = "PRA"
+    unit = "pair"
+
+    @property
+    def needs(self):
+        return self.reads
+
+    def __call__(self, evidence, batch):
+        raise NotImplementedError
+
+
+def test_metrics_follow_what_the_head_reads():
+    def kinds(*needs):
+        return {type(metric) for metric in default_metrics(Head(frozenset(needs)))}
+
+    assert kinds("policy", "chosen") == {PreferenceAccuracy, RewardAUROC, PreferenceCalibration, Distributions}
+    assert kinds("policy", "label") == {RewardAUROC, Distributions}
+    assert kinds("policy", "reward") == {PreferenceAccuracy, PreferenceCalibration, Distributions}
+    assert kinds("policy") == {Perplexity}
+
+
+def test_metrics_follow_the_first_head_that_is_no_regulariser():
+    metric = default_metrics(0.5 * Prior(Head()))[0]
+    assert (metric.tau, metric.reduce, metric.prior) == (0.3, "mean", True)
+    sequences, evidence = one_token_each([3.0, 1.0], 2)
+    batch = PreferenceBatch(sequences, torch.tensor([0]), torch.tensor([1]), torch.ones(1))
+    against_it = dataclasses.replace(evidence, reference=torch.tensor([9.0, 0.0]))
+    hidden, seen = default_metrics(Prior(Head()))[0], default_metrics(Head())[0]
+    for metric in (hidden, seen):
+        metric.update(against_it, batch)
+    assert (hidden.compute(), seen.compute()) == (1, 0)
+
+
+def test_a_learned_temperature_takes_the_place_of_the_heads():
+    evidence, batch = pairs([1.0, 0.0], [float(torch.sigmoid(torch.tensor(2.0)))])
+    metric = PreferenceCalibration(tau=0.1)
+    metric.update(dataclasses.replace(evidence, tau=torch.tensor(2.0)), batch)
+    assert metric.compute() == pytest.approx(0.0, abs=1e-7)
 
 
 def test_predictions_sum_the_trained_tokens():

@@ -65,7 +65,7 @@ def test_values_are_means_over_the_window(tmp_path):
         for sums, b in zip(parts, batch, strict=True)
     ]
     first = calls[0][1]
-    assert first["train/loss"] == pytest.approx(float(sum(losses)) / 2, rel=1e-5)
+    assert first["train/loss"] == pytest.approx(float(sum(losses).detach()) / 2, rel=1e-5)
     tokens = [len(b.sequences.completion_ids) + len(b.sequences.prompt_ids) for b in batch]
     assert first["train/tokens"] == pytest.approx(sum(tokens) / 2)
     chosen = torch.cat([rows.split(b.sequences.completion_lengths.tolist())[c] for rows, b in zip(logps, batch, strict=True)

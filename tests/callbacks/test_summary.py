@@ -20,7 +20,7 @@ HEALTHY = {
     "train/logp/chosen": [-2.0, -1.9, -1.8],
     "train/logp_change/chosen": [0.0, 0.05, 0.1],
     "val/sampled_length": [20.0, 22.0, 25.0],
-    "train/margin": [2.0 * (1 - math.exp(-step / 3)) for step in range(20)],
+    "train/rewards/margin": [2.0 * (1 - math.exp(-step / 3)) for step in range(20)],
 }
 
 
@@ -44,9 +44,9 @@ def test_length_growing():
 def test_a_large_margin_that_keeps_growing_and_one_that_has_settled():
     growing = [0.1 * SATURATED * step for step in range(20)]
     settled = [2 * SATURATED * (1 - math.exp(-step)) for step in range(20)]
-    assert "nothing in the labels bounds it" in margin_is_unbounded({"train/margin": growing})
-    assert margin_is_unbounded({"train/margin": settled}) is None
-    assert margin_is_unbounded({"train/margin": [value / 100 for value in growing]}) is None
+    assert "nothing in the labels bounds it" in margin_is_unbounded({"train/rewards/margin": growing})
+    assert margin_is_unbounded({"train/rewards/margin": settled}) is None
+    assert margin_is_unbounded({"train/rewards/margin": [value / 100 for value in growing]}) is None
 
 
 def test_curves_are_followed_thinned_and_survive_a_restart(tmp_path):
