@@ -61,6 +61,8 @@ def sequence_reward(evidence: Evidence, batch: Batch, tau: float = 1.0, reduce: 
 class RewardMetric(Metric):
     """A metric of the reward that the trained model implies, or gives, to sequences. `update` sees every micro-batch.
 
+    `compute` gives None where the data have nothing to measure.
+
     Args:
         tau: the loss's temperature, where the reward is tau * log(pi/u).
         reduce: whether log-ratios are summed or averaged over the tokens of a completion.
@@ -114,8 +116,8 @@ class PreferenceAccuracy(RewardMetric):
         self.right = self.right + (weight * (1 + torch.sign(margin) * preferred) / 2).sum()
         self.total = self.total + weight.sum()
 
-    def compute(self) -> Tensor:
-        return self.right / self.total
+    def compute(self) -> Tensor | None:
+        return self.right / self.total if self.total else None
 
 
 class PreferenceCalibration(RewardMetric):
@@ -146,8 +148,35 @@ class PreferenceCalibration(RewardMetric):
         self.predicted = self.predicted.index_add(0, place, weight * predicted)
         self.label = self.label.index_add(0, place, weight * label)
 
-    def compute(self) -> Tensor:
-        return (self.predicted - self.label).abs().sum() / self.weight.sum()
+    def compute(self) -> Tensor | None:
+        total = self.weight.sum()
+        return (self.predicted - self.label).abs().sum() / total if total else None
+
+
+class ResidualRMS(RewardMetric):
+    """Root mean square of h - (r - r'), or of h - logit p where only a soft label is known, over pairs, in nats.
+
+    h is the margin; at the target pi^tau of the data it is 0. It is no KL: pairs are weighed by the data, not by the policy.
+    Pairs with a label of 0 or 1 and no reward gap have no residual.
+    """
+
+    name = "udrra/residual_rms"
+    higher_is_better = False
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        for state in ("squares", "total"):
+            self.add_state(state, torch.zeros((), dtype=torch.float64), dist_reduce_fx="sum")
+
+    def update(self, evidence: Evidence, batch: Batch) -> None:
+        pairs, margin = self.margins(evidence, batch)
+        target = torch.logit(pairs.probability.double()) if pairs.reward_gap is None else pairs.reward_gap.double()
+        weight = pairs.pair_weight.double() * target.isfinite()
+        self.squares = self.squares + (weight * (margin - target.nan_to_num(0.0, 0.0, 0.0)).square()).sum()
+        self.total = self.total + weight.sum()
+
+    def compute(self) -> Tensor | None:
+        return (self.squares / self.total).sqrt() if self.total else None
 
 
 class RewardAUROC(RewardMetric):
@@ -176,10 +205,10 @@ class RewardAUROC(RewardMetric):
         self.rewards.append(reward)
         self.labels.append(label)
 
-    def compute(self) -> Tensor:
+    def compute(self) -> Tensor | None:
         rewards, labels = _rows(self.rewards), _rows(self.labels)
         if not len(labels) or bool((labels == labels[0]).all()):
-            return torch.tensor(float("nan"))
+            return None
         return binary_auroc(_ranks(rewards), labels.long())
 
 
@@ -238,11 +267,11 @@ def default_metrics(loss: LossHead) -> list[Metric]:
 
 def _suitable(needs: frozenset[str]) -> tuple[type[RewardMetric], ...]:
     if "chosen" in needs or "reward_gap" in needs:
-        return PreferenceAccuracy, RewardAUROC, PreferenceCalibration, Distributions
+        return PreferenceAccuracy, RewardAUROC, PreferenceCalibration, ResidualRMS, Distributions
     if "label" in needs:
         return RewardAUROC, Distributions
     if "reward" in needs:
-        return PreferenceAccuracy, PreferenceCalibration, Distributions
+        return PreferenceAccuracy, PreferenceCalibration, ResidualRMS, Distributions
     return ()
 
 

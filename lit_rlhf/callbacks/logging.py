@@ -18,7 +18,7 @@ from torchmetrics import Metric
 from lit_rlhf.algorithms.ranks import world_size
 from lit_rlhf.algorithms.validation import metric_name
 from lit_rlhf.callbacks import tensorboard
-from lit_rlhf.callbacks.names import check_monitors
+from lit_rlhf.callbacks.names import check_monitors, staged
 from lit_rlhf.callbacks.phases import PHASES, Phases
 from lit_rlhf.types import Batch
 
@@ -131,8 +131,8 @@ class MetricLogger(Callback):
             return
         step = trainer.global_step if trainer.state.fn == TrainerFn.FITTING else self._loaded_step
         for name, numbers in distributions.items():
-            tensorboard.histogram(trainer, f"{stage}/{name}", numbers, step)
-        values = {f"{stage}/{name}": value for name, value in values.items()}
+            tensorboard.histogram(trainer, staged(stage, name), numbers, step)
+        values = {staged(stage, name): value for name, value in values.items()}
         publish(trainer, values, step)
         if trainer.state.fn != TrainerFn.FITTING and trainer.is_global_zero:
             width = max(map(len, values), default=0)
@@ -168,13 +168,15 @@ def evaluated(module: Any) -> tuple[dict[str, float], dict[str, Tensor]]:
     return values, distributions
 
 
-def _computed(metric: Metric) -> Tensor | Mapping[str, Tensor]:
+def _computed(metric: Metric) -> Tensor | Mapping[str, Tensor] | None:
     with warnings.catch_warnings():  # a rank without a batch takes part all the same
         warnings.filterwarnings("ignore", message="The ``compute`` method of metric")
         return metric.compute()
 
 
-def _leaves(name: str, value: Tensor | Mapping[str, Tensor]) -> list[tuple[str, Tensor]]:
+def _leaves(name: str, value: Tensor | Mapping[str, Tensor] | None) -> list[tuple[str, Tensor]]:
+    if value is None:
+        return []
     return [(f"{name}/{key}", leaf) for key, leaf in value.items()] if isinstance(value, Mapping) else [(name, value)]
 
 

@@ -9,13 +9,13 @@ from typing import Any
 import torch
 from lightning.pytorch import LightningModule, Trainer
 
-from lit_rlhf.algorithms.composition import available_fields
+from lit_rlhf.algorithms.composition import SAMPLED, available_fields
 from lit_rlhf.algorithms.recording import named
 from lit_rlhf.algorithms.validation import metric_name
 from lit_rlhf.algorithms.watching import watched
 from lit_rlhf.errors import InputError
 from lit_rlhf.losses.base import LossHead, LossOutput
-from lit_rlhf.types import Batch, Evidence, PreferenceBatch, ScoredBatch, Sequences, TokenLogps
+from lit_rlhf.types import Batch, Evidence, PreferenceBatch, Rollout, ScoredBatch, Sequences, TokenLogps
 
 TRAINING = ("train/loss", "train/grad_norm", "train/skipped_steps", "train/learning_rate", "train/tokens", "train/epoch")
 PERFORMANCE = (
@@ -46,7 +46,11 @@ def _batch(loss: LossHead, sequences: Sequences) -> Batch:
     if {"chosen", "reward_gap"} & loss.needs:
         ends = torch.tensor([0, 2])
         return PreferenceBatch(sequences, ends, ends + 1, torch.tensor([0.9, 0.6]), torch.tensor([2.0, 0.4]))
-    return ScoredBatch(sequences, torch.tensor([1.0, 0.0, 1.0, 0.0]))
+    reward = torch.tensor([1.0, 0.0, 1.0, 0.0])
+    if SAMPLED & loss.needs:
+        tokens = torch.zeros(len(sequences.completion_ids))
+        return Rollout(sequences, behaviour=tokens, reward=reward, reference=tokens, values=tokens, advantages=tokens, returns=tokens)
+    return ScoredBatch(sequences, reward)
 
 
 def known_names(module: Any) -> frozenset[str]:
@@ -61,7 +65,12 @@ def known_names(module: Any) -> frozenset[str]:
     rates = [f"train/learning_rate/{name}" for name, _ in module.parts]
     both = [f"{stage}/{name}" for stage in ("train", "val") for name in head]
     sampled = ["val/sampled_length"] if getattr(module, "trains", "actor") == "actor" else []
-    return frozenset({*TRAINING, *PERFORMANCE, *sampled, *rates, *both, *(f"val/{name}" for name in own), *getattr(module, "logged", ())})
+    return frozenset({*TRAINING, *PERFORMANCE, *sampled, *rates, *both, *(staged("val", name) for name in own), *getattr(module, "logged", ())})
+
+
+def staged(stage: str, name: str) -> str:
+    """`val/<name>`; the gauges under `udrra/` keep their name."""
+    return name if name.startswith("udrra/") else f"{stage}/{name}"
 
 
 def check_monitors(trainer: Trainer, module: LightningModule) -> None:

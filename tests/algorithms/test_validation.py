@@ -13,6 +13,7 @@ from lit_rlhf.algorithms.validation import (
     Perplexity,
     PreferenceAccuracy,
     PreferenceCalibration,
+    ResidualRMS,
     RewardAUROC,
     default_metrics,
     predictions,
@@ -51,6 +52,18 @@ def test_calibration_is_zero_for_the_true_law_and_the_gap_otherwise():
     evidence, batch = pairs([math.log(3) / 2, 0.0], [1.0])
     wrong.update(evidence, batch)
     assert wrong.compute() == pytest.approx(0.25)  # 3/4 and 1/4 predicted of what is certain
+
+
+def test_the_residual_is_zero_at_the_target_and_hard_labels_have_none():
+    metric = ResidualRMS(tau=2.0)
+    evidence, batch = pairs([0.3, 0.1, 0.5, 0.5], [float(torch.sigmoid(torch.tensor(0.4))), 1.0])
+    metric.update(evidence, batch)
+    assert metric.compute() == pytest.approx(0.0, abs=1e-6)
+    metric.update(evidence, dataclasses.replace(batch, reward_gap=torch.tensor([0.4 - 3.0, 0.0])))
+    assert metric.compute() == pytest.approx((3.0**2 / 3) ** 0.5)
+    hard = ResidualRMS()
+    hard.update(*pairs([1.0, 0.0], [1.0]))
+    assert hard.compute() is None
 
 
 def test_auroc_is_the_share_of_good_above_bad_over_all_prompts():
@@ -173,9 +186,9 @@ def test_metrics_follow_what_the_head_reads():
     def kinds(*needs):
         return {type(metric) for metric in default_metrics(Head(frozenset(needs)))}
 
-    assert kinds("policy", "chosen") == {PreferenceAccuracy, RewardAUROC, PreferenceCalibration, Distributions}
+    assert kinds("policy", "chosen") == {PreferenceAccuracy, RewardAUROC, PreferenceCalibration, ResidualRMS, Distributions}
     assert kinds("policy", "label") == {RewardAUROC, Distributions}
-    assert kinds("policy", "reward") == {PreferenceAccuracy, PreferenceCalibration, Distributions}
+    assert kinds("policy", "reward") == {PreferenceAccuracy, PreferenceCalibration, ResidualRMS, Distributions}
     assert kinds("policy") == {Perplexity}
 
 

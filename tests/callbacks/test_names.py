@@ -1,0 +1,69 @@
+"""The page of metric names against what every head and every callback emits."""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+import pkgutil
+import re
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+
+import lit_rlhf.callbacks
+import lit_rlhf.losses
+from lit_rlhf.algorithms.recording import named
+from lit_rlhf.algorithms.validation import default_metrics
+from lit_rlhf.callbacks.names import known_names, probe
+from lit_rlhf.losses.base import LossHead, Wrapper
+
+PAGE = Path(lit_rlhf.callbacks.__file__).with_name("README.md")
+
+
+def heads():
+    """One of every head of the package that can be made without arguments."""
+    found = {}
+    for module in pkgutil.iter_modules(lit_rlhf.losses.__path__):
+        for name, kind in vars(importlib.import_module(f"lit_rlhf.losses.{module.name}")).items():
+            concrete = inspect.isclass(kind) and issubclass(kind, LossHead) and not inspect.isabstract(kind)
+            if concrete and not issubclass(kind, Wrapper) and name != "Sum" and kind is not LossHead:
+                found[name] = kind
+    return found
+
+
+def composition(loss):
+    """Everything that names are asked of, with every part there."""
+    learned = [SimpleNamespace(fills="log_partition"), SimpleNamespace(fills="tau")]
+    return SimpleNamespace(
+        loss=loss, trains="reward" if "score" in loss.needs else "actor", reference=object(), critic=object(), learned=learned,
+        parts=(("<part>", None),), metrics=default_metrics(loss),
+    )
+
+
+def emitted():
+    names = {"train/loss/<term>", "val/loss/<term>"}
+    for kind in heads().values():
+        module = composition(kind())
+        names |= known_names(module) - {f"{s}/loss/{n}" for n, _ in named(probe(module).terms) for s in ("train", "val")}
+    return names
+
+
+def documented():
+    both, full = re.search(r"Under `train/`.*?(\|.*?)\n\n.*?full name:\n\n(\|.*?)\n\n", PAGE.read_text(encoding="utf-8"), re.S).groups()
+
+    def first_column(table):
+        return [name for row in table.splitlines()[2:] for name in re.findall(r"`([^`]+)`", row.split("|")[1])]
+
+    return {f"{stage}/{name}" for name in first_column(both) for stage in ("train", "val")} | set(first_column(full))
+
+
+def test_the_page_lists_what_is_emitted_and_nothing_else():
+    assert emitted() - documented() == set()
+    assert documented() - emitted() == set()
+
+
+@pytest.mark.parametrize("name", heads())
+def test_every_head_can_be_asked_for_its_names_without_a_model(name):
+    module = composition(heads()[name]())
+    assert probe(module).terms and "train/loss" in known_names(module)
