@@ -160,11 +160,12 @@ def test_last_is_found_by_name(tmp_path):
     assert second.events[0][:2] == ("item", 4)
 
 
-def test_ctrl_c_finishes_the_update_and_saves(tmp_path):
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_ctrl_c_and_sigterm_finish_the_update_and_save(tmp_path, number):
     class Press(Callback):
         def on_train_batch_start(self, trainer, module, batch, index):
             if batch == 2:
-                os.kill(os.getpid(), signal.SIGINT)
+                os.kill(os.getpid(), number)
 
     module, resumed, whole = Toy(), Toy(), Toy()
     seed_everything(7, verbose=False)
