@@ -82,7 +82,7 @@ class Algorithm(LightningModule):
         self.metrics = nn.ModuleList(default_metrics(loss) if metrics is None else metrics)
         self.recorder, self.val_recorder = Recorder(), Recorder()
         self.statistics = StepStatistics(loss.observes)
-        self.items_done = 0
+        self.items_done, self._built = 0, False
         refuse_impossible(self)
 
     @property
@@ -119,11 +119,14 @@ class Algorithm(LightningModule):
     # ---- models
 
     def configure_model(self) -> None:
-        """Loads the weights: nothing is read or allocated before."""
+        """Loads the weights, once: nothing is read or allocated before, and a second fit or a validation keeps the reference."""
+        if self._built:
+            return
         for _, part in self.parts:
             part.build()
         if self.reference is not None:
             self.reference.build(self.actor)
+        self._built = True
 
     def configure_optimizers(self) -> Any:
         groups = []

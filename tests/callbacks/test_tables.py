@@ -123,3 +123,14 @@ def test_cells_do_not_break_the_table():
     sample = Sample(0, "a|b\nc", "d", 1, "finished", log_prob=-1.5)
     lines = markdown([sample]).splitlines()
     assert len(lines) == 3 and lines[2] == "| a\\|b<br>c | d | 1 | finished |  | -1.500 |  |"
+
+
+def test_validating_after_training_keeps_the_reference_of_the_start(tmp_path):
+    from lit_rlhf.components.reference import FrozenCopy
+
+    module = Algorithm(Actor("lit_rlhf/reviews"), Pairwise(), FrozenCopy(), optimizer=lambda groups: torch.optim.SGD(groups, lr=0.5))
+    trainer = fit(module, Data())
+    trainer.validate(module, Data(), verbose=False)
+    sequences = pairs().sequences
+    with torch.no_grad():
+        assert not torch.equal(module.reference.token_logps(sequences), module.actor.token_logps(sequences).values)
