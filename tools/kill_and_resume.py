@@ -161,6 +161,8 @@ def main() -> int:
         whole, killed = Path(folder, "whole"), Path(folder, "killed")
         child, *_ = start(whole, options.updates, options.every)
         child.join()
+        if child.exitcode:
+            return child.exitcode
         for number in range(options.kills):
             print(kill_once(killed, options.updates, options.every, draw, during_save=number % 2 == 1), flush=True)
         child, *_ = start(killed, options.updates, options.every)
