@@ -16,4 +16,4 @@ def test_three_kills_one_of_them_during_a_save(tmp_path):
     )
     assert result.returncode == 0, result.stdout + result.stderr
     lines = result.stdout.splitlines()
-    assert sum(" killed " in line for line in lines) == 3 and "during checkpoint" in lines[1]
+    assert sum(" killed " in line for line in lines) == 3 and "while saving" in lines[1]

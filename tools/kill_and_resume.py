@@ -104,22 +104,25 @@ def start(run_dir: Path, updates: int, every: int) -> tuple[multiprocessing.Proc
     return child, step, saving
 
 
-def kill_once(run_dir: Path, updates: int, every: int, draw: random.Random, during_save: bool) -> str:
-    """Starts the run and kills it at a drawn moment; says which."""
+def kill_once(run_dir: Path, updates: int, every: int, draw: random.Random, share: tuple[float, float], during_save: bool) -> str:
+    """Starts the run and kills it at a moment drawn from this share of its updates, or in the first save from then on."""
     child, step, saving = start(run_dir, updates, every)
-    while step.value < 0 and child.is_alive():
-        time.sleep(0.001)
-    first = step.value
-    target = 1 + draw.randrange(max(1, (updates - first) // every // 2)) if during_save else draw.randrange(first, max(first + 1, updates - 1))
-    watched = saving if during_save else step
-    while watched.value < target and child.is_alive():
-        time.sleep(0.001)
+    _wait(child, step, 0)
+    first, target = step.value, int(draw.uniform(*share) * updates)
+    _wait(child, step, target)
+    if during_save:
+        _wait(child, saving, saving.value + 1)
     time.sleep(draw.uniform(0, SLOWNESS if during_save else 0.03))
     if not child.is_alive():
         return f"started at update {first} and ended before the kill"
     os.kill(child.pid, signal.SIGKILL)
     child.join()
-    return f"started at update {first}, killed " + (f"during checkpoint {target}" if during_save else f"at update {step.value}")
+    return f"started at update {first}, killed {'while saving after' if during_save else 'at'} update {step.value}"
+
+
+def _wait(child: multiprocessing.Process, counter: Synchronized, least: int) -> None:
+    while counter.value < least and child.is_alive():
+        time.sleep(0.001)
 
 
 def logged(run_dir: Path) -> dict[str, list[tuple[int, float]]]:
@@ -164,7 +167,8 @@ def main() -> int:
         if child.exitcode:
             return child.exitcode
         for number in range(options.kills):
-            print(kill_once(killed, options.updates, options.every, draw, during_save=number % 2 == 1), flush=True)
+            share = number / options.kills, (number + 1) / options.kills
+            print(kill_once(killed, options.updates, options.every, draw, share, during_save=number % 2 == 1), flush=True)
         child, *_ = start(killed, options.updates, options.every)
         child.join()
         found = differences(whole, killed) if child.exitcode == 0 else [f"the last run ended with exit code {child.exitcode}"]
