@@ -13,6 +13,10 @@ Text = str | tuple[Message, ...]
 """Plain text, or messages."""
 
 
+class RowError(ValueError):
+    """What is wrong with one row: the column, what was found, what was expected. The reader adds the place."""
+
+
 @dataclass(frozen=True)
 class Completion:
     """One response to a prompt."""
@@ -42,7 +46,8 @@ class Preference:
 class Record:
     """A prompt with its responses and what is known of their reward."""
 
-    prompt: Text
+    prompt: Text | None
+    """None for running text, which has no prompt."""
     completions: tuple[Completion, ...]
     preferences: tuple[Preference, ...] = ()
     weight: float = 1.0

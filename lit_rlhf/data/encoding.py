@@ -1,0 +1,100 @@
+"""Text to tokens with exact character spans, and the tokens that end a completion."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from lit_rlhf.errors import InputError
+
+
+@dataclass(frozen=True)
+class Encoded:
+    """A text as tokens; token t covers the characters start[t]..end[t]-1."""
+
+    ids: np.ndarray
+    start: np.ndarray
+    end: np.ndarray
+
+    def straddles(self, boundary: int) -> np.ndarray:
+        """[n] whether a token begins before a character position and ends after it."""
+        return (self.start < boundary) & (self.end > boundary)
+
+
+class Encoder:
+    """The only place where text becomes tokens. Nothing is added: special tokens are those written in the text.
+
+    It works on a copy of the tokenizer, so that no padding or truncation set elsewhere touches it, nor does it touch any.
+
+    Raises:
+        InputError: the tokenizer gives no character offsets.
+    """
+
+    def __init__(self, tokenizer: Any) -> None:
+        from tokenizers import Tokenizer
+
+        if not getattr(tokenizer, "is_fast", False):
+            raise InputError(
+                f"{type(tokenizer).__name__} gives no character offsets, by which prompts and completions are told apart: "
+                "use a tokenizer with a tokenizer.json"
+            )
+        described = json.loads(tokenizer.backend_tokenizer.to_str())
+        self._copy = Tokenizer.from_str(json.dumps(_untrimmed(described) | {"padding": None, "truncation": None}))
+
+    def __call__(self, texts: Sequence[str]) -> list[Encoded]:
+        if len(texts) < 64:  # encode_batch makes threads, which a forked worker must not meet
+            encodings = [self._copy.encode(text, add_special_tokens=False) for text in texts]
+        else:
+            encodings = self._copy.encode_batch(list(texts), add_special_tokens=False)
+        return [_encoded(encoding) for encoding in encodings]
+
+
+def _encoded(encoding: Any) -> Encoded:
+    spans = np.array(encoding.offsets, dtype=np.int64).reshape(-1, 2)
+    return Encoded(np.array(encoding.ids, dtype=np.int32), spans[:, 0], spans[:, 1])
+
+
+def _untrimmed(node: Any) -> Any:
+    """A byte-level tokenizer leaves the space before a word out of its token's offsets unless it is told not to."""
+    if isinstance(node, dict):
+        return {key: False if key == "trim_offsets" else value if key == "vocab" else _untrimmed(value) for key, value in node.items()}
+    return [_untrimmed(value) for value in node] if isinstance(node, list) and node and isinstance(node[0], dict) else node
+
+
+def prefix_of(tokenizer: Any) -> tuple[int, ...]:
+    """The tokens that the tokenizer puts before a text (BOS, mostly)."""
+    bare = tokenizer("a", add_special_tokens=False)["input_ids"]
+    whole = tokenizer("a")["input_ids"]
+    place = next((i for i in range(len(whole) - len(bare) + 1) if whole[i : i + len(bare)] == bare), 0)
+    return tuple(whole[:place])
+
+
+@dataclass(frozen=True)
+class StopSet:
+    """The tokens that end a completion: the tokenizer's EOS, those of the generation settings, the template's terminator."""
+
+    ids: tuple[int, ...]
+    names: tuple[str, ...]
+    origins: tuple[str, ...]
+
+    def __contains__(self, token: int) -> bool:
+        return int(token) in self.ids
+
+    def text(self) -> str:
+        """`'<eos>' (2, tokenizer)`, and so on."""
+        return ", ".join(f"{n!r} ({i}, {o})" for i, n, o in zip(self.ids, self.names, self.origins, strict=True)) or "empty"
+
+
+def stop_set(tokenizer: Any, generation: Iterable[int] = (), terminator: int | None = None) -> StopSet:
+    """The union of the three sources, in order of id, each named with where it is from."""
+    found: dict[int, list[str]] = {}
+    for origin, ids in (("tokenizer", [tokenizer.eos_token_id]), ("generation config", generation), ("template", [terminator])):
+        for token in ids:
+            if token is not None:
+                found.setdefault(int(token), []).append(origin)
+    ids = tuple(sorted(found))
+    return StopSet(ids, tuple(tokenizer.convert_ids_to_tokens(token) for token in ids), tuple(" and ".join(found[token]) for token in ids))
