@@ -30,7 +30,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from lit_rlhf import assets
 from lit_rlhf.algorithms.base import Algorithm
 from lit_rlhf.algorithms.schedules import Cosine
-from lit_rlhf.callbacks import MetricLogger, RunCheckpoint, RunSummary, SampleTable, checkpointing
+from lit_rlhf.callbacks import MetricLogger, RunCheckpoint, RunSummary, SampleTable, checkpoint_io
 from lit_rlhf.components.actor import Actor
 from lit_rlhf.components.language_model import LanguageModel
 from lit_rlhf.components.reference import EMA
@@ -93,7 +93,7 @@ def report_progress(step: Synchronized, saving: Synchronized) -> None:
         save(*args, **kwargs)
         time.sleep(SLOWNESS / 2)
 
-    Algorithm.update, checkpointing.torch.save = counted, slow
+    Algorithm.update, checkpoint_io.torch.save = counted, slow
 
 
 def start(run_dir: Path, updates: int, every: int) -> tuple[multiprocessing.Process, Synchronized, Synchronized]:

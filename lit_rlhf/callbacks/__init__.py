@@ -16,8 +16,8 @@ from lit_rlhf.callbacks.summary import RunSummary
 from lit_rlhf.callbacks.tables import SampleTable
 
 __all__ = [
-    "MetricLogger", "PredictionWriter", "ProgressBar", "RunCheckpoint", "RunRecord", "RunSummary", "SampleTable", "StartupChecks",
-    "default_callbacks",
+    "MetricLogger", "PredictionWriter", "ProgressBar", "RunCheckpoint", "RunRecord", "RunSummary", "SampleTable",
+    "StartupChecks", "default_callbacks",
 ]
 
 
@@ -29,7 +29,7 @@ def default_callbacks(run_dir: Path, progress_bar: bool = True) -> list[Callback
         progress_bar: False where the trainer is configured without one, which Lightning insists on.
     """
     callbacks: list[Callback] = [
-        RunRecord(run_dir), StartupChecks(), MetricLogger(), SampleTable(run_dir), RunSummary(run_dir), PredictionWriter(run_dir),
-        RunCheckpoint(Path(run_dir) / "checkpoints"),
+        RunRecord(run_dir), StartupChecks(), MetricLogger(), SampleTable(run_dir), RunSummary(run_dir),
+        PredictionWriter(run_dir), RunCheckpoint(Path(run_dir) / "checkpoints"),
     ]
     return [*callbacks, ProgressBar()] if progress_bar else callbacks

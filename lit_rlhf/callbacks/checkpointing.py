@@ -1,12 +1,10 @@
-"""Checkpoints of whole items: when they are due, how they reach the disk, and what makes a resumed run the same run."""
+"""Checkpoints of whole items: when they are due, and what makes a resumed run the same run."""
 
 from __future__ import annotations
 
-import pickle
 import re
 import time
 import warnings
-import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,52 +19,13 @@ from lightning.pytorch.trainer.states import TrainerFn
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 from torch import Tensor
 
-from lit_rlhf.callbacks.files import replacing
+from lit_rlhf.callbacks.checkpoint_io import AtomicCheckpointIO
 from lit_rlhf.callbacks.interrupt import Interrupt
 from lit_rlhf.callbacks.place import Place, validates_after
 from lit_rlhf.callbacks.random_state import RandomState
 from lit_rlhf.errors import InputError
 
 _KEY = "run"
-
-
-class AtomicCheckpointIO(TorchCheckpointIO):
-    """One file per checkpoint, whole at any moment: written beside its target, synchronised, renamed.
-
-    The first file of a run is read back before it replaces anything, with no weight kept, because it is only later read
-    with `weights_only=True`, which refuses what is not numbers, strings, containers and tensors.
-    """
-
-    def __init__(self) -> None:
-        self._readable = False
-
-    def save_checkpoint(self, checkpoint: dict[str, Any], path: str | Path, storage_options: Any | None = None) -> None:
-        """Raises: InputError: something in the checkpoint could not be read again."""
-        with replacing(path, "wb") as file:
-            torch.save(checkpoint, file)
-            if not self._readable:
-                file.flush()
-                _read(Path(file.name), map_location="meta")
-                self._readable = True
-
-    def load_checkpoint(self, path: str | Path, map_location: Any = "cpu", weights_only: bool | None = None) -> dict[str, Any]:
-        """Raises: InputError: there is no such file, it is damaged, or it holds more than data."""
-        if not Path(path).is_file():
-            raise InputError(f"ckpt_path: there is no checkpoint {path}; name an existing file, `last` or `best`")
-        return _read(Path(path), map_location)
-
-
-def _read(path: Path, map_location: Any) -> dict[str, Any]:
-    if not zipfile.is_zipfile(path):  # the directory of the archive comes last: a file cut anywhere has none
-        raise InputError(f"checkpoint {path}: the file is damaged or no checkpoint; use another one")
-    try:
-        return torch.load(path, map_location=map_location, weights_only=True)
-    except pickle.UnpicklingError as error:
-        reason = " ".join(line.strip() for line in str(error).splitlines() if "Unsupported" in line or "GLOBAL" in line)
-        raise InputError(
-            f"checkpoint {path}: it holds an object that safe loading refuses ({reason or error}); the state of a callback or "
-            "optimizer may hold numbers, strings, lists, dictionaries and tensors"
-        ) from error
 
 
 @dataclass(frozen=True)
@@ -82,10 +41,10 @@ class Boundary:
 class RunCheckpoint(ModelCheckpoint):
     """Keeps `last.ckpt`, and `best-<metric>.ckpt` where a metric is watched.
 
-    `last` is saved when `every_n_updates` optimizer steps are crossed (an item may hold several) or `every_minutes` have
-    passed, at the end, and when the run is stopped by Ctrl-C, SIGTERM or an exception. It always holds a whole number of
-    items: with validation due after the item it waits for it, and an exception in the middle of an item saves the state
-    before that item, or nothing where its optimizer step had begun. Rank 0 decides.
+    `last` is saved when `every_n_updates` optimizer steps are crossed (an item may hold several) or `every_minutes`
+    have passed, at the end, and when the run is stopped by Ctrl-C, SIGTERM or an exception. It always holds a whole
+    number of items: with validation due after the item it waits for it, and an exception in the middle of an item
+    saves the state before that item, or nothing where its optimizer step had begun. Rank 0 decides.
 
     Args:
         dirpath: folder of the checkpoints.
@@ -105,8 +64,8 @@ class RunCheckpoint(ModelCheckpoint):
     ) -> None:
         name = None if monitor is None else "best-" + re.sub(r"[^\w.-]+", "_", monitor)
         super().__init__(
-            dirpath=dirpath, filename=name, monitor=monitor, mode=mode, save_last=True, save_top_k=0 if monitor is None else 1,
-            auto_insert_metric_name=False, enable_version_counter=False,
+            dirpath=dirpath, filename=name, monitor=monitor, mode=mode, save_last=True,
+            save_top_k=0 if monitor is None else 1, auto_insert_metric_name=False, enable_version_counter=False,
         )
         for option, value in (("every_minutes", every_minutes), ("every_n_updates", every_n_updates)):
             if value is not None and value <= 0:
@@ -147,7 +106,9 @@ class RunCheckpoint(ModelCheckpoint):
             self._boundary = _boundary(self._boundary.place, pl_module)
         self._inside_item = True
 
-    def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int) -> None:
+    def on_train_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
         self._inside_item = False
         self._boundary = _boundary(Place.of(trainer), pl_module)
         self._validation_due = validates_after(trainer)
@@ -197,7 +158,8 @@ class RunCheckpoint(ModelCheckpoint):
         crossed = every is not None and step // every > self._seen_step // every
         late = self.every_minutes is not None and now - self._last_time_checked >= 60 * self.every_minutes
         self._seen_step = step
-        flags = torch.tensor([crossed or late, self._interrupt.asked], dtype=torch.uint8, device=trainer.strategy.root_device)
+        device = trainer.strategy.root_device
+        flags = torch.tensor([crossed or late, self._interrupt.asked], dtype=torch.uint8, device=device)
         if trainer.world_size > 1:
             dist.broadcast(flags, src=0)
         due, interrupted = flags.tolist()

@@ -11,9 +11,10 @@ from typing import IO
 
 @contextlib.contextmanager
 def replacing(target: str | Path, mode: str = "w") -> Iterator[IO]:
-    """A file to write that becomes `target` at the end of the block, on disk with its folder; an error leaves `target` alone.
+    """A file to write that becomes `target` at the end of the block, on disk with its folder.
 
-    The temporary name is the same every time, so that processes killed while writing leave one file behind at most.
+    An error leaves `target` alone. The temporary name is the same every time, so that processes killed while writing
+    leave one file behind at most.
     """
     target = Path(target)
     target.parent.mkdir(parents=True, exist_ok=True)

@@ -16,7 +16,12 @@ if TYPE_CHECKING:
 
 @torch.no_grad()
 def complete(
-    net: nn.Module, prompts: Sequence[np.ndarray], stop: Sequence[int], max_new_tokens: int, temperature: float, seed: int
+    net: nn.Module,
+    prompts: Sequence[np.ndarray],
+    stop: Sequence[int],
+    max_new_tokens: int,
+    temperature: float,
+    seed: int,
 ) -> list[Tensor]:
     """One completion [C] per prompt, its stop token included.
 

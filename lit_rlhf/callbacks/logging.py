@@ -22,15 +22,18 @@ from lit_rlhf.callbacks.names import check_monitors, staged
 from lit_rlhf.callbacks.phases import PHASES, Phases
 from lit_rlhf.types import Batch
 
-SHOWN = ("train/loss", "train/accuracy", "train/rewards/margin", "val/loss", "val/preference_accuracy", "perf/tokens_per_second")
+SHOWN = (
+    "train/loss", "train/accuracy", "train/rewards/margin", "val/loss", "val/preference_accuracy",
+    "perf/tokens_per_second",
+)
 """What progress bars show of the metrics that a run has."""
 
 
 class MetricLogger(Callback):
     """Logs what the algorithm records, with `trainer.global_step` as the x axis.
 
-    The values also become `trainer.callback_metrics`, where checkpoints and early stopping look for them. Validation adds
-    the algorithm's torchmetrics: a value with a dimension is a histogram. Nothing is logged during Lightning's
+    The values also become `trainer.callback_metrics`, where checkpoints and early stopping look for them. Validation
+    adds the algorithm's torchmetrics: a value with a dimension is a histogram. Nothing is logged during Lightning's
     sanity check. What is left of a window is logged when training ends.
 
     Raises:
@@ -47,7 +50,8 @@ class MetricLogger(Callback):
         if stage == "fit":
             check_monitors(trainer, pl_module)
             # Lightning expects nothing to be logged then; here the rest is logged at the end.
-            warnings.filterwarnings("ignore", message="The number of training batches .* is smaller than the logging interval")
+            expected = "The number of training batches .* is smaller than the logging interval"
+            warnings.filterwarnings("ignore", message=expected)
 
     def on_load_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
         self._loaded_step = checkpoint["global_step"]

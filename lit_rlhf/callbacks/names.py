@@ -17,7 +17,9 @@ from lit_rlhf.errors import InputError
 from lit_rlhf.losses.base import LossHead, LossOutput
 from lit_rlhf.types import Batch, Evidence, PreferenceBatch, Rollout, ScoredBatch, Sequences, TokenLogps
 
-TRAINING = ("train/loss", "train/grad_norm", "train/skipped_steps", "train/learning_rate", "train/tokens", "train/epoch")
+TRAINING = (
+    "train/loss", "train/grad_norm", "train/skipped_steps", "train/learning_rate", "train/tokens", "train/epoch",
+)
 PERFORMANCE = (
     "perf/tokens_per_second", "perf/seconds_per_update", "perf/share_data", "perf/share_forward_backward",
     "perf/share_optimizer", "perf/share_logging", "perf/share_checkpoint", "perf/share_validation",
@@ -49,7 +51,8 @@ def _batch(loss: LossHead, sequences: Sequences) -> Batch:
     reward = torch.tensor([1.0, 0.0, 1.0, 0.0])
     if SAMPLED & loss.needs:
         tokens = torch.zeros(len(sequences.completion_ids))
-        return Rollout(sequences, behaviour=tokens, reward=reward, reference=tokens, values=tokens, advantages=tokens, returns=tokens)
+        drawn = dict.fromkeys(("behaviour", "reference", "values", "advantages", "returns"), tokens)
+        return Rollout(sequences, reward=reward, **drawn)
     return ScoredBatch(sequences, reward)
 
 
@@ -65,7 +68,10 @@ def known_names(module: Any) -> frozenset[str]:
     rates = [f"train/learning_rate/{name}" for name, _ in module.parts]
     both = [f"{stage}/{name}" for stage in ("train", "val") for name in head]
     sampled = ["val/sampled_length"] if getattr(module, "trains", "actor") == "actor" else []
-    return frozenset({*TRAINING, *PERFORMANCE, *sampled, *rates, *both, *(staged("val", name) for name in own), *getattr(module, "logged", ())})
+    logged = getattr(module, "logged", ())
+    return frozenset({
+        *TRAINING, *PERFORMANCE, *sampled, *rates, *both, *(staged("val", name) for name in own), *logged,
+    })
 
 
 def staged(stage: str, name: str) -> str:

@@ -1,8 +1,8 @@
 """Where a run stands: a whole number of items, in Lightning's own counters.
 
 Lightning resumes from a state that depends on the hook that saved it: what was saved after the last item of an epoch
-skips that epoch's validation, and what was saved at the end of a run counts an unfinished epoch as finished. A checkpoint
-therefore always gets the counters of a run that stands between two items.
+skips that epoch's validation, and what was saved at the end of a run counts an unfinished epoch as finished. A
+checkpoint therefore always gets the counters of a run that stands between two items.
 """
 
 from __future__ import annotations

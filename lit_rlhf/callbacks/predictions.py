@@ -17,8 +17,9 @@ from lit_rlhf.callbacks.files import replacing
 class PredictionWriter(Callback):
     """Writes `predictions.jsonl`: one line per completion, in the order of the data.
 
-    `row` is where its prompt comes from, `completion` its number within the prompt; `log_prob`, `reference_log_prob` (nats,
-    over the trained tokens), `score` and `token_log_probs` are there where a part gives them. Uncounted repeats are left out.
+    `row` is where its prompt comes from, `completion` its number within the prompt; `log_prob`, `reference_log_prob`
+    (nats, over the trained tokens), `score` and `token_log_probs` are there where a part gives them. Repeats that do
+    not count are left out.
 
     Args:
         run_dir: the directory of the run.

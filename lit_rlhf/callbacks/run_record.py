@@ -14,12 +14,16 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 
 from lit_rlhf.callbacks.files import replacing
 
-PACKAGES = ("lit_rlhf", "torch", "lightning", "transformers", "torchmetrics", "datasets", "peft", "numpy", "jsonargparse", "omegaconf")
+PACKAGES = (
+    "lit_rlhf", "torch", "lightning", "transformers", "torchmetrics", "datasets", "peft", "numpy", "jsonargparse",
+    "omegaconf",
+)
 
 
 class RunRecord(Callback):
-    """Writes `parts/<part>/` (configuration, tokenizer and generation settings, no weights), by which the run can be named as
-    a model, and `environment.json`.
+    """Writes `parts/<part>/`, by which the run can be named as a model, and `environment.json`.
+
+    A part's folder has its configuration, tokenizer and generation settings, and no weights.
 
     Args:
         run_dir: the directory of the run.

@@ -19,15 +19,15 @@ SATURATED = 5.0
 
 
 def chosen_falls(curves: Curves) -> str | None:
-    """Warns where chosen completions have lost more than `FALLEN` nats per token against the reference, or since the start."""
+    """Warns where chosen completions lost more than `FALLEN` nats per token, against the reference or since the start."""
     change = curves.get("train/logp_change/chosen", ())
     logps = curves.get("train/logp/chosen", ())
     fall = -change[-1] if change else logps[0] - logps[-1] if len(logps) > 1 else 0.0
     if fall <= FALLEN:
         return None
     return (
-        f"the chosen completions are {fall:.2f} nats per token less likely than at the start: the margin grows because the "
-        "rejected ones fall faster. Raise tau, lower the learning rate, or add a likelihood term (NLL) to the loss"
+        f"the chosen completions are {fall:.2f} nats per token less likely than at the start: the margin grows because "
+        "the rejected ones fall faster. Raise tau, lower the learning rate, or add a likelihood term (NLL) to the loss"
     )
 
 
@@ -37,13 +37,13 @@ def length_grows(curves: Curves) -> str | None:
     if len(lengths) < 2 or lengths[-1] <= GROWN * lengths[0]:
         return None
     return (
-        f"sampled completions grew from {lengths[0]:.0f} to {lengths[-1]:.0f} tokens: length may stand in for quality. Compare "
-        "length/chosen with length/rejected; a length-normalised loss does not reward it"
+        f"sampled completions grew from {lengths[0]:.0f} to {lengths[-1]:.0f} tokens: length may stand in for quality. "
+        "Compare length/chosen with length/rejected; a length-normalised loss does not reward it"
     )
 
 
 def margin_is_unbounded(curves: Curves) -> str | None:
-    """Warns where the margin is above `SATURATED` and grew in the second half by at least half of what it did in the first."""
+    """Warns where the margin is above `SATURATED` and grew in the second half at least half as much as in the first."""
     margins = curves.get("train/rewards/margin", ())
     if len(margins) < 4 or margins[-1] <= SATURATED:
         return None
@@ -51,14 +51,16 @@ def margin_is_unbounded(curves: Curves) -> str | None:
     if margins[-1] - middle < (middle - margins[0]) / 2:
         return None
     return (
-        f"the margin is {margins[-1]:.1f} nats and still grows: nothing in the labels bounds it. Use soft labels, label "
-        "smoothing or a link with a finite optimum (squared), or stop earlier"
+        f"the margin is {margins[-1]:.1f} nats and still grows: nothing in the labels bounds it. Use soft labels, "
+        "label smoothing or a link with a finite optimum (squared), or stop earlier"
     )
 
 
 RULES = (chosen_falls, length_grows, margin_is_unbounded)
-SHOWN = ("train/loss", "train/accuracy", "train/rewards/margin", "train/logp_change/chosen", "val/loss", "val/preference_accuracy",
-         "val/perplexity", "val/sampled_length")
+SHOWN = (
+    "train/loss", "train/accuracy", "train/rewards/margin", "train/logp_change/chosen", "val/loss",
+    "val/preference_accuracy", "val/perplexity", "val/sampled_length", "udrra/residual_rms",
+)
 FOLLOWED = frozenset({*SHOWN, "train/logp/chosen"})
 MOST_POINTS = 512
 

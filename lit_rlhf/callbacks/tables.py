@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.trainer.states import TrainerFn
+from torch import Tensor
 
 from lit_rlhf.callbacks import tensorboard
 from lit_rlhf.callbacks.files import replacing
@@ -43,8 +44,8 @@ class Sample:
 class SampleTable(Callback):
     """Completes fixed validation prompts at the start and with every validation.
 
-    The table goes to TensorBoard, the rows to `samples.jsonl`, and the mean length to `val/sampled_length`. A reward model
-    in training scores the data's own completions instead.
+    The table goes to TensorBoard, the rows to `samples.jsonl`, and the mean length to `val/sampled_length`. A reward
+    model in training scores the data's own completions instead.
 
     Args:
         run_dir: the directory of the run.
@@ -74,38 +75,36 @@ class SampleTable(Callback):
         if not self.prompts or trainer.fast_dev_run or not hasattr(trainer.datamodule, "sample_prompts"):
             return
         groups = trainer.datamodule.sample_prompts(self.prompts)
-        make = _scored if getattr(module, "trains", "actor") == "reward" else self._sampled
-        samples = make(trainer, module, groups)
-        if not samples:
-            return
-        if "reward" != getattr(module, "trains", "actor"):
-            publish(trainer, {"val/sampled_length": sum(s.length for s in samples) / len(samples)}, trainer.global_step)
+        if getattr(module, "trains", "actor") == "reward":
+            samples = _scored(trainer.global_step, module, groups)
+        else:
+            samples = self._sampled(trainer.global_step, module, trainer.datamodule, groups)
+            length = sum(sample.length for sample in samples) / max(1, len(samples))
+            publish(trainer, {"val/sampled_length": length}, trainer.global_step)
         tensorboard.text(trainer, "val/samples", markdown(samples), trainer.global_step)
         if trainer.is_global_zero:
             self._write([*self._rows(), *map(asdict, samples)])
 
-    def _sampled(self, trainer: Trainer, module: Any, groups: Sequence[Group]) -> list[Sample]:
-        stop, data = stop_ids(module.actor.model), trainer.datamodule
+    def _sampled(self, step: int, module: Any, data: Any, groups: Sequence[Group]) -> list[Sample]:
+        """Completions by the policy; `data` may know a reward and a greatest length."""
+        stop, decode = stop_ids(module.actor.model), module.tokenizer.decode
         most = min(self.max_new_tokens, getattr(data, "max_completion_tokens", self.max_new_tokens))
         prompts = [group.prompt_ids for group in groups]
         ids = complete(module.actor.model.net, prompts, stop, most, self.temperature, self.seed)
-        sequences = Sequences(
-            torch.cat([torch.as_tensor(prompt) for prompt in prompts]), torch.tensor([len(prompt) for prompt in prompts]),
-            torch.cat(ids), torch.tensor([len(row) for row in ids]), torch.arange(len(ids)),
-        )
-        logps, ratios = _log_probs(module, sequences)
-        decode = module.tokenizer.decode
+        logps, ratios = _log_probs(module, _sequences(prompts, [[row] for row in ids]))
         reward_of = getattr(data, "reward_of", lambda prompt, completion: None)
         return [
             Sample(
-                trainer.global_step, decode(group.prompt_ids.tolist()), decode(row.tolist()), len(row),
-                "finished" if int(row[-1]) in stop else "cut", logp, ratio, reward_of(group.prompt_ids, row.numpy()),
+                step, decode(prompt.tolist()), decode(row.tolist()), len(row),
+                "finished" if int(row[-1]) in stop else "cut", logp, ratio, reward_of(prompt, row.numpy()),
             )
-            for group, row, logp, ratio in zip(groups, ids, logps, ratios, strict=True)
+            for prompt, row, logp, ratio in zip(prompts, ids, logps, ratios, strict=True)
         ]
 
     def _rows(self) -> list[dict[str, Any]]:
-        return [json.loads(line) for line in self.file.read_text(encoding="utf-8").splitlines()] if self.file.exists() else []
+        if not self.file.exists():
+            return []
+        return [json.loads(line) for line in self.file.read_text(encoding="utf-8").splitlines()]
 
     def _write(self, rows: Sequence[dict[str, Any]]) -> None:
         with replacing(self.file) as file:
@@ -114,13 +113,14 @@ class SampleTable(Callback):
 
 def markdown(samples: Sequence[Sample]) -> str:
     """The samples as a table, one line each."""
-    numbers = ("reward", "log_prob", "log_ratio")
     head = "| prompt | completion | length | stop | reward | log-prob | log-ratio |\n|---|---|---|---|---|---|---|"
-    rows = (
-        [_cell(s.prompt), _cell(s.completion), str(s.length), s.stop, *("" if getattr(s, n) is None else f"{getattr(s, n):.3f}" for n in numbers)]
-        for s in samples
-    )
-    return "\n".join([head, *("| " + " | ".join(row) + " |" for row in rows)])
+    return "\n".join([head, *("| " + " | ".join(_cells(sample)) + " |" for sample in samples)])
+
+
+def _cells(sample: Sample) -> list[str]:
+    numbers = (sample.reward, sample.log_prob, sample.log_ratio)
+    known = ("" if number is None else f"{number:.3f}" for number in numbers)
+    return [_cell(sample.prompt), _cell(sample.completion), str(sample.length), sample.stop, *known]
 
 
 def _cell(text: str) -> str:
@@ -142,24 +142,25 @@ def _log_probs(module: Any, sequences: Sequences) -> tuple[list[float], list[flo
 
 
 @torch.no_grad()
-def _scored(trainer: Trainer, module: Any, groups: Sequence[Group]) -> list[Sample]:
+def _scored(step: int, module: Any, groups: Sequence[Group]) -> list[Sample]:
     """The data's completions with the scores of the reward model."""
-    sequences = _sequences_of(groups)
+    sequences = _sequences([group.prompt_ids for group in groups], [group.completions for group in groups])
     batch = ScoredBatch(sequences, torch.zeros(len(sequences.completion_lengths))).to(module.device)
     with evaluating(module.reward):
         scores = module.evidence(batch).score.tolist()
     decode = module.tokenizer.decode
-    completions = [(group, ids) for group in groups for ids in group.completions]
+    completions = [(group.prompt_ids, ids) for group in groups for ids in group.completions]
     return [
-        Sample(trainer.global_step, decode(group.prompt_ids.tolist()), decode(ids.tolist()), len(ids), "given", reward=score)
-        for (group, ids), score in zip(completions, scores, strict=True)
+        Sample(step, decode(prompt.tolist()), decode(ids.tolist()), len(ids), "given", reward=score)
+        for (prompt, ids), score in zip(completions, scores, strict=True)
     ]
 
 
-def _sequences_of(groups: Sequence[Group]) -> Sequences:
-    ids = [torch.as_tensor(ids) for group in groups for ids in group.completions]
-    return Sequences(
-        torch.cat([torch.as_tensor(group.prompt_ids) for group in groups]), torch.tensor([len(group.prompt_ids) for group in groups]),
-        torch.cat(ids), torch.tensor([len(row) for row in ids]),
-        torch.repeat_interleave(torch.tensor([len(group.completions) for group in groups])),
-    )
+def _sequences(prompts: Sequence[Any], completions: Sequence[Sequence[Any]]) -> Sequences:
+    """Prompts with the completions of each."""
+
+    def joined(rows: Sequence[Any]) -> tuple[Tensor, Tensor]:
+        return torch.cat([torch.as_tensor(row) for row in rows]), torch.tensor([len(row) for row in rows])
+
+    owner = torch.repeat_interleave(torch.tensor([len(rows) for rows in completions]))
+    return Sequences(*joined(prompts), *joined([row for rows in completions for row in rows]), owner)

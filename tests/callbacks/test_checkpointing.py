@@ -13,7 +13,8 @@ import torch
 from lightning import Callback, Trainer, seed_everything
 from toy import Toy, ToyData, state_of
 
-from lit_rlhf.callbacks.checkpointing import AtomicCheckpointIO, RunCheckpoint
+from lit_rlhf.callbacks.checkpoint_io import AtomicCheckpointIO
+from lit_rlhf.callbacks.checkpointing import RunCheckpoint
 from lit_rlhf.errors import InputError
 
 EVERY = {"val_check_interval": 2}

@@ -10,8 +10,7 @@ from support import Bigram, FrozenBigram, GivenItems, fit, preferences
 from torch import nn
 
 from lit_rlhf.algorithms.base import Algorithm
-from lit_rlhf.callbacks.startup import (
-    StartupChecks,
+from lit_rlhf.callbacks.checks import (
     ends_by_a_stop,
     everything_is_saved,
     has_trained_tokens,
@@ -20,6 +19,7 @@ from lit_rlhf.callbacks.startup import (
     reward_reloads,
     starts_once,
 )
+from lit_rlhf.callbacks.startup import StartupChecks
 from lit_rlhf.components.actor import Actor
 from lit_rlhf.components.reference import EMA, FromCheckpoint, FrozenCopy
 from lit_rlhf.components.reward import RewardModel
