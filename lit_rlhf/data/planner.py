@@ -59,6 +59,7 @@ class PlannedData(LightningDataModule, ABC):
         self.seed, self.num_workers = seed, num_workers
         self.tokenizer: Any = None
         self.signal: Signal | None = None
+        self.needs: frozenset[str] = frozenset()
         self._loaded: dict[Split, Sequence[Group] | GroupStream] = {}
         self._tokens: dict[Split, np.ndarray] = {}
         self._made: dict[tuple[Split, int, int], Items | StreamItems] = {}
@@ -70,7 +71,7 @@ class PlannedData(LightningDataModule, ABC):
     def load(self, split: Split) -> Sequence[Group] | GroupStream:
         """The groups of a split, in order, the same on every rank; empty where there are none. Only `train` may be a stream.
 
-        `self.tokenizer` and `self.signal` say how to make them.
+        `self.tokenizer`, `self.signal` and `self.needs` (all that the composition reads) say how to make them.
         """
 
     @property
@@ -95,12 +96,14 @@ class PlannedData(LightningDataModule, ABC):
         signal = signal_of(algorithm.needs)
         if signal != self.signal or algorithm.tokenizer is not self.tokenizer:
             self._loaded, self._made = {}, {}
-        self.tokenizer, self.signal = algorithm.tokenizer, signal
+        self.tokenizer, self.signal, self.needs = algorithm.tokenizer, signal, frozenset(algorithm.needs)
 
     def setup(self, stage: str) -> None:
         """Loads the splits of a stage of Lightning that are not loaded yet."""
-        if self.signal is None:
+        if self.trainer:
             self.attach(self.trainer.lightning_module)
+        if self.signal is None:
+            raise InputError("data: attach(algorithm) comes before setup: it says what is read, and with which tokenizer")
         for split in _SPLITS[stage]:
             if split not in self._loaded:
                 self._loaded[split] = groups = self.load(split)

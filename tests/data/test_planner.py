@@ -242,6 +242,11 @@ def test_another_signal_forgets_what_was_loaded():
     assert data.signal == "demonstration" and batch.reward.unique().tolist() == [1.0]
 
 
+def test_setup_without_an_algorithm_says_what_is_missing():
+    with pytest.raises(InputError, match="attach"):
+        Numbered().setup("fit")
+
+
 # ---- streams
 
 
@@ -329,6 +334,15 @@ def test_two_processes_share_the_steps_of_one_and_resume_where_they_stopped(tmp_
         ranks = [json.loads((tmp_path / f"{rank}.json").read_text()) for rank in range(2)]
         together += [sorted(itertools.chain(*parts)) for parts in zip(*ranks, strict=True)]
     assert together == [sorted(step) for step in items(ready(Numbered()), 9)]
+
+
+def test_a_second_algorithm_gets_what_it_reads(tmp_path):
+    data = Numbered()
+    trainer(tmp_path, max_steps=1).fit(Watcher(), datamodule=data)
+    other = Watcher()
+    other.needs = frozenset()
+    trainer(tmp_path, max_steps=1).fit(other, datamodule=data)
+    assert data.signal == "demonstration" and other.items_done == 1
 
 
 def test_resuming_another_plan_is_refused(tmp_path):
