@@ -2,9 +2,10 @@
 
     python tools/kill_and_resume.py [--kills 10] [--seed 0] [--updates 40] [--every 6]
 
-Half of the kills come while a checkpoint is being written. Compared are every logged value of training and validation (times
-aside), the weights, and the state of the optimizer. The run is soft-label PRA with dropout, an EMA reference, a schedule
-and validation within epochs on the built-in task. Exit code 0 if nothing differs.
+Half of the kills come while a checkpoint is being written. Compared are every logged value of training and validation
+(times aside), the samples, the weights, and the states of optimizer, schedule and reference. The run is soft-label PRA
+with dropout, an EMA reference, a schedule and validation within epochs, on the built-in task. Exit code 0 if nothing
+differs.
 """
 
 from __future__ import annotations
@@ -59,12 +60,14 @@ def train(run_dir: Path, updates: int, every: int, step: Synchronized, saving: S
     seed_everything(0, verbose=False)
     actor = Actor(LanguageModel(str(Path(assets.__path__[0]) / "reviews")))
     algorithm = WithDropout(
-        actor, PRA(tau=0.5), EMA(decay=0.9, every=3), optimizer=lambda groups: torch.optim.AdamW(groups, lr=1e-3), schedule=Cosine(0.1),
+        actor, PRA(tau=0.5), EMA(decay=0.9, every=3), schedule=Cosine(0.1),
+        optimizer=lambda groups: torch.optim.AdamW(groups, lr=1e-3),
     )
-    callbacks = [MetricLogger(), SampleTable(run_dir), RunSummary(run_dir), RunCheckpoint(run_dir / "checkpoints", every_n_updates=every)]
+    checkpoint = RunCheckpoint(run_dir / "checkpoints", every_n_updates=every)
     trainer = Trainer(
-        max_steps=updates, max_epochs=-1, val_check_interval=5, num_sanity_val_steps=1, log_every_n_steps=4, accelerator="cpu", devices=1,
-        use_distributed_sampler=False, enable_progress_bar=False, enable_model_summary=False, callbacks=callbacks,
+        max_steps=updates, max_epochs=-1, val_check_interval=5, num_sanity_val_steps=1, log_every_n_steps=4,
+        accelerator="cpu", devices=1, use_distributed_sampler=False, enable_progress_bar=False,
+        enable_model_summary=False, callbacks=[MetricLogger(), SampleTable(run_dir), RunSummary(run_dir), checkpoint],
         logger=TensorBoardLogger(run_dir.parent, name=run_dir.name, version=""),
     )
     last = run_dir / "checkpoints" / "last.ckpt"
@@ -104,8 +107,10 @@ def start(run_dir: Path, updates: int, every: int) -> tuple[multiprocessing.Proc
     return child, step, saving
 
 
-def kill_once(run_dir: Path, updates: int, every: int, draw: random.Random, share: tuple[float, float], during_save: bool) -> str:
-    """Starts the run and kills it at a moment drawn from this share of its updates, or in the first save from then on."""
+def kill_once(
+    run_dir: Path, updates: int, every: int, draw: random.Random, share: tuple[float, float], during_save: bool
+) -> str:
+    """Starts the run and kills it at a moment drawn from this share of it, or in the first save from then on."""
     child, step, saving = start(run_dir, updates, every)
     _wait(child, step, 0)
     first, target = step.value, int(draw.uniform(*share) * updates)
@@ -136,7 +141,9 @@ def logged(run_dir: Path) -> dict[str, list[tuple[int, float]]]:
 def differences(whole: Path, killed: Path) -> list[str]:
     """What is not the same, bit for bit."""
     a, b = (torch.load(folder / "checkpoints" / "last.ckpt", weights_only=True) for folder in (whole, killed))
-    found = [f"logged {name}: {x} against {y}" for name, x in logged(whole).items() if x != (y := logged(killed).get(name))]
+    expected, values = logged(whole), logged(killed)
+    apart = [name for name in expected if expected[name] != values.get(name)]
+    found = [f"logged {name}: {expected[name]} against {values.get(name)}" for name in apart]
     for key in ("state_dict", "optimizer_states", "lr_schedulers", "algorithm"):
         found += [f"{key}{place}" for place in _apart(a[key], b[key])]
     samples = [(folder / "samples.jsonl").read_bytes() for folder in (whole, killed)]
@@ -147,7 +154,9 @@ def _apart(a: object, b: object, place: str = "") -> list[str]:
     if isinstance(a, torch.Tensor):
         return [] if torch.equal(a, b) else [place]
     if isinstance(a, dict):
-        return [p for key in a for p in _apart(a[key], b[key], f"{place}.{key}")] + ([place] if a.keys() != b.keys() else [])
+        if a.keys() != b.keys():
+            return [place]
+        return [p for key in a for p in _apart(a[key], b[key], f"{place}.{key}")]
     if isinstance(a, list | tuple):
         return [p for index, (x, y) in enumerate(zip(a, b, strict=True)) for p in _apart(x, y, f"{place}[{index}]")]
     return [] if a == b else [place]
@@ -168,11 +177,14 @@ def main() -> int:
             return child.exitcode
         for number in range(options.kills):
             share = number / options.kills, (number + 1) / options.kills
-            print(kill_once(killed, options.updates, options.every, draw, share, during_save=number % 2 == 1), flush=True)
+            said = kill_once(killed, options.updates, options.every, draw, share, during_save=number % 2 == 1)
+            print(said, flush=True)
         child, *_ = start(killed, options.updates, options.every)
         child.join()
-        found = differences(whole, killed) if child.exitcode == 0 else [f"the last run ended with exit code {child.exitcode}"]
-    print("\n".join(found) if found else f"after {options.kills} kills: the same values, weights and optimizer state, bit for bit")
+        failed = [f"the last run ended with exit code {child.exitcode}"]
+        found = failed if child.exitcode else differences(whole, killed)
+    same = f"after {options.kills} kills: the same values, weights and optimizer state, bit for bit"
+    print("\n".join(found) or same)
     return int(bool(found))
 
 

@@ -1,4 +1,4 @@
-"""What is worth watching of any composition: do the chosen ends rise, does length grow? From the evidence, whatever the head."""
+"""What is worth watching whatever the head: do the chosen ends rise, does length grow?"""
 
 from __future__ import annotations
 

@@ -27,8 +27,8 @@ def starts_once(sequences: Sequences, bos: int | None, stop: Sequence[int]) -> s
     for index, prompt in enumerate(prompts):
         if len(prompt) > 1 and bool((prompt[:2] == bos).all()):
             raise InputError(
-                f"prompt {index} of the first item begins with two BOS tokens (id {bos}): the text has one already. Leave "
-                "it out of the text, or encode without special tokens"
+                f"prompt {index} of the first item begins with two BOS tokens (id {bos}): the text has one already. "
+                "Leave it out of the text, or encode without special tokens"
             )
     firsts = sequences.completion_ids[sequences.completion_lengths.cumsum(0) - sequences.completion_lengths]
     if bos not in stop and bool((firsts == bos).any()):
@@ -44,9 +44,9 @@ def ends_by_a_stop(sequences: Sequences, stop: Sequence[int], spelt: Sequence[st
     if not bool(ended.any()):
         found = int(sequences.completion_ids[last[0]])
         raise InputError(
-            f"none of the {len(last)} completions of the first item ends by a token of the stop set {{{named}}} (the first "
-            f"ends by id {found}): the model would never learn to stop. Complete the texts, or give the tokenizer the "
-            "template's terminator"
+            f"none of the {len(last)} completions of the first item ends by a token of the stop set {{{named}}} (the "
+            f"first ends by id {found}): the model would never learn to stop. Complete the texts, or give the tokenizer "
+            "the template's terminator"
         )
     whole = sequences.token_weight[last][ended]
     row = sequences.token_weight.split(sequences.completion_lengths.tolist())
@@ -87,8 +87,8 @@ def reference_agrees(
         )
     if not equal and apart == 0.0:
         raise InputError(
-            f"the reference ({mode}) should differ from the policy, and every log-probability is the same: its weights are "
-            "the policy's. Name another model, or use FrozenCopy"
+            f"the reference ({mode}) should differ from the policy, and every log-probability is the same: its weights "
+            "are the policy's. Name another model, or use FrozenCopy"
         )
     found = "equals the policy" if equal else f"differs from the policy by up to {apart:.3g} nats"
     return f"reference: {mode}; {found}"
@@ -103,8 +103,8 @@ def head_agrees(apart: float, dtype: torch.dtype) -> str:
     """
     if not apart <= TOLERANCE[dtype]:
         raise InputError(
-            f"the chunked head gives log-probabilities {apart:.3g} nats from the model's own logits: this architecture does "
-            "more to its logits than a linear head, a scale and a soft cap. Please report the model's class"
+            f"the chunked head gives log-probabilities {apart:.3g} nats from the model's own logits: this architecture "
+            "does more to its logits than a linear head, a scale and a soft cap. Please report the model's class"
         )
     return f"head: the chunked head agrees with dense logits to {apart:.1g} nats"
 

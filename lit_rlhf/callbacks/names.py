@@ -10,12 +10,20 @@ import torch
 from lightning.pytorch import LightningModule, Trainer
 
 from lit_rlhf.algorithms.composition import SAMPLED, available_fields
+from lit_rlhf.algorithms.metrics import metric_name
 from lit_rlhf.algorithms.recording import named
-from lit_rlhf.algorithms.validation import metric_name
 from lit_rlhf.algorithms.watching import watched
 from lit_rlhf.errors import InputError
 from lit_rlhf.losses.base import LossHead, LossOutput
-from lit_rlhf.types import Batch, Evidence, PreferenceBatch, Rollout, ScoredBatch, Sequences, TokenLogps
+from lit_rlhf.types import (
+    Batch,
+    Evidence,
+    PreferenceBatch,
+    Rollout,
+    ScoredBatch,
+    Sequences,
+    TokenLogps,
+)
 
 TRAINING = (
     "train/loss", "train/grad_norm", "train/skipped_steps", "train/learning_rate", "train/tokens", "train/epoch",

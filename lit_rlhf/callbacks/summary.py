@@ -19,7 +19,7 @@ SATURATED = 5.0
 
 
 def chosen_falls(curves: Curves) -> str | None:
-    """Warns where chosen completions lost more than `FALLEN` nats per token, against the reference or since the start."""
+    """Warns where chosen completions lost over `FALLEN` nats per token, against the reference or since the start."""
     change = curves.get("train/logp_change/chosen", ())
     logps = curves.get("train/logp/chosen", ())
     fall = -change[-1] if change else logps[0] - logps[-1] if len(logps) > 1 else 0.0
