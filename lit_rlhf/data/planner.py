@@ -139,6 +139,8 @@ class PlannedData(LightningDataModule, ABC):
     # ---- items
 
     def train_dataloader(self) -> ItemLoader | StreamLoader:
+        if self.trainer and self.trainer.overfit_batches:
+            raise InputError("trainer.overfit_batches: epochs go on through the data; give data of those few rows instead")
         items = self._items("train")
         if isinstance(items, StreamItems):
             return StreamLoader(items, self.num_workers, clock=self)

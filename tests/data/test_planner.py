@@ -345,6 +345,11 @@ def test_a_second_algorithm_gets_what_it_reads(tmp_path):
     assert data.signal == "demonstration" and other.items_done == 1
 
 
+def test_overfitting_batches_of_lightning_is_refused(tmp_path):
+    with pytest.raises(InputError, match="overfit_batches"):
+        trainer(tmp_path, overfit_batches=2).fit(Watcher(), datamodule=Numbered())
+
+
 def test_resuming_another_plan_is_refused(tmp_path):
     run = trainer(tmp_path, max_steps=2)
     run.fit(Watcher(), datamodule=Numbered())
