@@ -49,7 +49,8 @@ class RunCheckpoint(ModelCheckpoint):
     Args:
         dirpath: folder of the checkpoints.
         monitor: name of the metric (`val/loss`); None keeps `last` alone.
-        mode: whether the best value is the smallest or the largest.
+        mode: whether the best value is the smallest or the largest; None takes the largest of accuracies, areas under
+            curves, rewards, margins and shares that rise, and else the smallest.
         every_minutes: None saves by updates alone.
         every_n_updates: None saves by time alone.
     """
@@ -58,13 +59,13 @@ class RunCheckpoint(ModelCheckpoint):
         self,
         dirpath: str | Path | None = None,
         monitor: str | None = "val/loss",
-        mode: Literal["min", "max"] = "min",
+        mode: Literal["min", "max"] | None = None,
         every_minutes: float | None = 10.0,
         every_n_updates: int | None = 500,
     ) -> None:
         name = None if monitor is None else "best-" + re.sub(r"[^\w.-]+", "_", monitor)
         super().__init__(
-            dirpath=dirpath, filename=name, monitor=monitor, mode=mode, save_last=True,
+            dirpath=dirpath, filename=name, monitor=monitor, mode=mode or _better(monitor), save_last=True,
             save_top_k=0 if monitor is None else 1, auto_insert_metric_name=False, enable_version_counter=False,
         )
         for option, value in (("every_minutes", every_minutes), ("every_n_updates", every_n_updates)):
@@ -158,10 +159,11 @@ class RunCheckpoint(ModelCheckpoint):
         crossed = every is not None and step // every > self._seen_step // every
         late = self.every_minutes is not None and now - self._last_time_checked >= 60 * self.every_minutes
         self._seen_step = step
-        device = trainer.strategy.root_device
-        flags = torch.tensor([crossed or late, self._interrupt.asked], dtype=torch.uint8, device=device)
-        if trainer.world_size > 1:
-            dist.broadcast(flags, src=0)
+        own = crossed or late, self._interrupt.asked
+        if trainer.world_size == 1:
+            return own
+        flags = torch.tensor(own, dtype=torch.uint8, device=trainer.strategy.root_device)
+        dist.broadcast(flags, src=0)
         due, interrupted = flags.tolist()
         return bool(due), bool(interrupted)
 
@@ -234,6 +236,11 @@ class RunCheckpoint(ModelCheckpoint):
         self.best_model_score = self.kth_value = self.current_score = score
         self.best_model_path = self.kth_best_model_path = path
         self.best_k_models: dict[str, Tensor] = {path: score}
+
+
+def _better(monitor: str | None) -> Literal["min", "max"]:
+    largest = ("accuracy", "auroc", "reward", "margin", "rising")
+    return "max" if monitor and any(word in monitor for word in largest) else "min"
 
 
 def _boundary(place: Place, pl_module: LightningModule) -> Boundary:

@@ -45,8 +45,8 @@ def ends_by_a_stop(sequences: Sequences, stop: Sequence[int], spelt: Sequence[st
         found = int(sequences.completion_ids[last[0]])
         raise InputError(
             f"none of the {len(last)} completions of the first item ends by a token of the stop set {{{named}}} (the "
-            f"first ends by id {found}): the model would never learn to stop. Complete the texts, or give the tokenizer "
-            "the template's terminator"
+            f"first ends by id {found}): the model would never learn to stop. Complete the texts, or give the "
+            "tokenizer the template's terminator"
         )
     whole = sequences.token_weight[last][ended]
     row = sequences.token_weight.split(sequences.completion_lengths.tolist())

@@ -8,6 +8,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import IO
 
+from lightning.pytorch import Trainer
+
 
 @contextlib.contextmanager
 def replacing(target: str | Path, mode: str = "w") -> Iterator[IO]:
@@ -29,6 +31,11 @@ def replacing(target: str | Path, mode: str = "w") -> Iterator[IO]:
         raise
     os.replace(temporary, target)
     sync_folder(target.parent)
+
+
+def run_directory(given: str | Path | None, trainer: Trainer) -> Path:
+    """The folder that was given, or the logger's, or the trainer's."""
+    return Path(given or trainer.log_dir or trainer.default_root_dir)
 
 
 def sync_folder(folder: Path) -> None:

@@ -11,7 +11,7 @@ from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import Callback
 
 from lit_rlhf.algorithms.validation import Predictions
-from lit_rlhf.callbacks.files import replacing
+from lit_rlhf.callbacks.files import replacing, run_directory
 
 
 class PredictionWriter(Callback):
@@ -22,11 +22,14 @@ class PredictionWriter(Callback):
     not count are left out.
 
     Args:
-        run_dir: the directory of the run.
+        run_dir: the directory of the run; the logger's when None.
     """
 
-    def __init__(self, run_dir: str | Path) -> None:
-        self.run_dir = Path(run_dir)
+    def __init__(self, run_dir: str | Path | None = None) -> None:
+        self.run_dir = run_dir
+
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        self.file = run_directory(self.run_dir, trainer) / "predictions.jsonl"
 
     def on_predict_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         self._part(trainer.global_rank).parent.mkdir(parents=True, exist_ok=True)
@@ -47,11 +50,10 @@ class PredictionWriter(Callback):
         trainer.strategy.barrier("predictions")
         if trainer.is_global_zero:
             parts = [self._part(rank) for rank in range(trainer.world_size)]
-            written = _merge(parts, self.run_dir / "predictions.jsonl")
-            print(f"{written} completions in {self.run_dir / 'predictions.jsonl'}")
+            print(f"{_merge(parts, self.file)} completions in {self.file}")
 
     def _part(self, rank: int) -> Path:
-        return self.run_dir / f".predictions.{rank}.jsonl"
+        return self.file.with_name(f".predictions.{rank}.jsonl")
 
 
 def lines(part: Predictions, rows: Sequence[str], decode: Any = None) -> Iterator[dict[str, Any]]:

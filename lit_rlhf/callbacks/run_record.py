@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 
-from lit_rlhf.callbacks.files import replacing
+from lit_rlhf.callbacks.files import replacing, run_directory
 
 PACKAGES = (
     "lit_rlhf", "torch", "lightning", "transformers", "torchmetrics", "datasets", "peft", "numpy", "jsonargparse",
@@ -26,20 +26,21 @@ class RunRecord(Callback):
     A part's folder has its configuration, tokenizer and generation settings, and no weights.
 
     Args:
-        run_dir: the directory of the run.
+        run_dir: the directory of the run; the logger's when None.
     """
 
-    def __init__(self, run_dir: str | Path) -> None:
-        self.run_dir = Path(run_dir)
+    def __init__(self, run_dir: str | Path | None = None) -> None:
+        self.run_dir = run_dir
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         if not trainer.is_global_zero or trainer.fast_dev_run:
             return
-        with replacing(self.run_dir / "environment.json") as file:
+        folder = run_directory(self.run_dir, trainer)
+        with replacing(folder / "environment.json") as file:
             json.dump(environment(trainer), file, indent=2)
         for name, part in getattr(pl_module, "parts", ()):
             if hasattr(part, "model"):
-                part.model.save_description(self.run_dir / "parts" / name)
+                part.model.save_description(folder / "parts" / name)
 
 
 def environment(trainer: Trainer) -> dict[str, Any]:

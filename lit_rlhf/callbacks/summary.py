@@ -7,6 +7,8 @@ from pathlib import Path
 
 from lightning.pytorch import Callback, LightningModule, Trainer
 
+from lit_rlhf.callbacks.files import run_directory
+
 Curves = Mapping[str, Sequence[float]]
 """Values of each metric in the order they were logged."""
 
@@ -69,11 +71,11 @@ class RunSummary(Callback):
     """Prints, when training ends, where the metrics stood first and last, the warnings, and where everything is.
 
     Args:
-        run_dir: the directory of the run.
+        run_dir: the directory of the run; the logger's when None.
     """
 
-    def __init__(self, run_dir: str | Path) -> None:
-        self.run_dir = Path(run_dir)
+    def __init__(self, run_dir: str | Path | None = None) -> None:
+        self.run_dir = run_dir
         self.curves: dict[str, list[float]] = {}
 
     def state_dict(self) -> dict[str, dict[str, list[float]]]:
@@ -92,12 +94,12 @@ class RunSummary(Callback):
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         if trainer.is_global_zero and self.curves:
-            print("\n".join(self.lines(trainer.global_step)))
+            print("\n".join(self.lines(trainer.global_step, run_directory(self.run_dir, trainer))))
 
-    def lines(self, steps: int) -> list[str]:
-        """The summary after so many updates."""
+    def lines(self, steps: int, folder: Path) -> list[str]:
+        """The summary after so many updates of a run that wrote to this folder."""
         shown = [name for name in SHOWN if self.curves.get(name)]
         width = max(map(len, shown), default=0)
         rows = [f"  {name:<{width}}  {self.curves[name][0]:>9.4f} -> {self.curves[name][-1]:>9.4f}" for name in shown]
         warnings = [f"  warning: {text}" for rule in RULES if (text := rule(self.curves))]
-        return [f"{steps} updates; checkpoints, metrics and samples are in {self.run_dir}", *rows, *warnings]
+        return [f"{steps} updates; checkpoints, metrics and samples are in {folder}", *rows, *warnings]

@@ -14,7 +14,7 @@ from lightning.pytorch.trainer.states import TrainerFn
 from torch import Tensor
 
 from lit_rlhf.callbacks import tensorboard
-from lit_rlhf.callbacks.files import replacing
+from lit_rlhf.callbacks.files import replacing, run_directory
 from lit_rlhf.callbacks.generation import complete, evaluating
 from lit_rlhf.callbacks.logging import publish
 from lit_rlhf.callbacks.stops import stop_ids
@@ -48,7 +48,7 @@ class SampleTable(Callback):
     model in training scores the data's own completions instead.
 
     Args:
-        run_dir: the directory of the run.
+        run_dir: the directory of the run; the logger's when None.
         prompts: how many.
         max_new_tokens: completions are cut there (or at the data module's `max_completion_tokens`, where that is less).
         temperature: 0 takes the likeliest token, 1 samples from the policy.
@@ -56,10 +56,18 @@ class SampleTable(Callback):
     """
 
     def __init__(
-        self, run_dir: str | Path, prompts: int = 8, max_new_tokens: int = 64, temperature: float = 0.0, seed: int = 0
+        self,
+        run_dir: str | Path | None = None,
+        prompts: int = 8,
+        max_new_tokens: int = 64,
+        temperature: float = 0.0,
+        seed: int = 0,
     ) -> None:
-        self.file = Path(run_dir) / "samples.jsonl"
+        self.run_dir = run_dir
         self.prompts, self.max_new_tokens, self.temperature, self.seed = prompts, max_new_tokens, temperature, seed
+
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        self.file = run_directory(self.run_dir, trainer) / "samples.jsonl"
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         if trainer.is_global_zero and not trainer.fast_dev_run:

@@ -208,6 +208,13 @@ def test_damaged_and_missing_files_are_named(tmp_path):
             AtomicCheckpointIO().load_checkpoint(tmp_path / name)
 
 
+@pytest.mark.parametrize(("monitor", "mode"), [("val/loss", "min"), ("val/preference_accuracy", "max"), ("val/perplexity", "min"),
+                                               ("val/rewards/margin", "max"), ("val/reward_auroc", "max")])
+def test_the_better_direction_follows_from_the_name(monitor, mode):
+    assert RunCheckpoint(monitor=monitor).mode == mode
+    assert RunCheckpoint(monitor=monitor, mode="min").mode == "min"
+
+
 def test_intervals_are_positive():
     with pytest.raises(InputError, match="every_n_updates"):
         RunCheckpoint(every_n_updates=0)

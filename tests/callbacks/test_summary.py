@@ -65,7 +65,7 @@ def test_the_lines_name_first_last_and_warnings(tmp_path):
     summary = RunSummary(tmp_path)
     for value in (0.7, 0.5):
         summary.on_metrics({"train/loss": value, "val/sampled_length": 100 / value**4}, 1)
-    lines = summary.lines(12)
+    lines = summary.lines(12, tmp_path)
     assert lines[0].startswith("12 updates") and str(tmp_path) in lines[0]
     assert any("0.7000" in line and "0.5000" in line for line in lines)
     assert sum(line.strip().startswith("warning:") for line in lines) == 1

@@ -88,6 +88,7 @@ def test_log_probs_are_the_policys(tmp_path):
 
 def test_a_resumed_run_takes_back_what_came_after_its_checkpoint(tmp_path):
     table = SampleTable(tmp_path)
+    table.setup(None, None, "fit")
     table._write([{"step": step} for step in (0, 2, 4, 6)])
     trainer = SimpleNamespace(is_global_zero=True, fast_dev_run=False, global_step=4)
     table.on_train_start(trainer, None)
