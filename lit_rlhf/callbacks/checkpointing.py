@@ -141,6 +141,7 @@ class RunCheckpoint(ModelCheckpoint):
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         self._interrupt.remove()
         self._last_due = True
+        self._save_best(trainer)
         self._save_due(trainer)
 
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
@@ -170,6 +171,8 @@ class RunCheckpoint(ModelCheckpoint):
     # ---- what
 
     def _save_best(self, trainer: Trainer) -> None:
+        if self._boundary is None or trainer.fast_dev_run:
+            return
         current = trainer.callback_metrics.get(self.monitor) if self.monitor else None
         if current is not None and self._best_seen_at != self._boundary.place.total:
             self._best_seen_at = self._boundary.place.total

@@ -218,3 +218,16 @@ def test_the_better_direction_follows_from_the_name(monitor, mode):
 def test_intervals_are_positive():
     with pytest.raises(InputError, match="every_n_updates"):
         RunCheckpoint(every_n_updates=0)
+
+
+def test_a_training_metric_can_be_watched_without_validation(tmp_path):
+    class Told(Callback):
+        def on_train_batch_end(self, trainer, module, outputs, batch, index):
+            trainer.callback_metrics["train/loss"] = torch.tensor(1.0 / module.items_done)
+
+    checkpoint = RunCheckpoint(tmp_path, monitor="train/loss", every_n_updates=None)
+    seed_everything(7, verbose=False)
+    trainer = Trainer(callbacks=[Told(), checkpoint], max_steps=3, logger=False, enable_progress_bar=False,
+                      enable_model_summary=False, accelerator="cpu", limit_val_batches=0)
+    trainer.fit(Toy(), datamodule=ToyData(8, validation=0))
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["best-train_loss.ckpt", "last.ckpt"]
