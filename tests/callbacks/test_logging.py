@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import warnings
+from dataclasses import dataclass
 
 import pytest
 import torch
@@ -129,6 +130,23 @@ def test_a_wrong_monitor_is_refused_with_the_nearest_name(tmp_path):
     with pytest.raises(InputError, match=r"EarlyStopping.monitor: 'val/los' .*'val/loss'"):
         run(tmp_path, module, callbacks=[EarlyStopping("val/los")])
     assert not built
+
+
+@dataclass(frozen=True)
+class Demanding(Pairwise):
+    """Wants more sequences than it is asked with before the run."""
+
+    def __call__(self, evidence, batch):
+        if len(batch.sequences.completion_lengths) < 5:
+            raise ValueError("too few")
+        return super().__call__(evidence, batch)
+
+
+def test_a_head_that_cannot_be_asked_beforehand_can_be_watched(tmp_path):
+    module = Algorithm(Bigram(), Demanding(), FrozenBigram())
+    data = GivenItems([(preferences(0),)], [(preferences(1),)])
+    trainer = fit(module, data, callbacks=[MetricLogger(), EarlyStopping("val/accuracy", mode="max")])
+    assert "val/accuracy" in trainer.callback_metrics
 
 
 def test_early_stopping_sees_the_metrics(tmp_path):
