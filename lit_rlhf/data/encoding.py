@@ -46,11 +46,15 @@ class Encoder:
         self._copy = Tokenizer.from_str(json.dumps(_untrimmed(described) | {"padding": None, "truncation": None}))
 
     def __call__(self, texts: Sequence[str]) -> list[Encoded]:
+        try:
+            return [_encoded(encoding) for encoding in self._encodings(list(texts))]
+        except Exception as error:  # tokenizers raises plain exceptions
+            raise InputError(f"the tokenizer cannot write a text of the data: {error}. Use a tokenizer with all its characters") from error
+
+    def _encodings(self, texts: list[str]) -> list[Any]:
         if len(texts) < 64:  # encode_batch makes threads, which a forked worker must not meet
-            encodings = [self._copy.encode(text, add_special_tokens=False) for text in texts]
-        else:
-            encodings = self._copy.encode_batch(list(texts), add_special_tokens=False)
-        return [_encoded(encoding) for encoding in encodings]
+            return [self._copy.encode(text, add_special_tokens=False) for text in texts]
+        return self._copy.encode_batch(texts, add_special_tokens=False)
 
 
 def _encoded(encoding: Any) -> Encoded:
@@ -67,6 +71,8 @@ def _untrimmed(node: Any) -> Any:
 
 def prefix_of(tokenizer: Any) -> tuple[int, ...]:
     """The tokens that the tokenizer puts before a text (BOS, mostly)."""
+    if not tokenizer("")["input_ids"]:
+        return ()
     bare = tokenizer("a", add_special_tokens=False)["input_ids"]
     whole = tokenizer("a")["input_ids"]
     place = next((i for i in range(len(whole) - len(bare) + 1) if whole[i : i + len(bare)] == bare), 0)

@@ -1,0 +1,173 @@
+"""Outcomes as columns of Arrow, on disk and read again without a second tokenisation, and the groups behind them."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+import lit_rlhf
+from lit_rlhf.data.columns import renamed
+from lit_rlhf.data.preparation import Outcome, Preparation, joined, same_prompt
+from lit_rlhf.data.records import Group, Pair, RowError
+from lit_rlhf.data.sources import Table, quiet
+
+_LAYOUT = 1
+"""Raised when the columns or the meaning of the numbers in them change."""
+_BATCH = 256
+
+
+def prepared(table: Table, columns: dict[str, str | None], preparation: Preparation, recipe: str) -> Any:
+    """The outcomes of a table's rows as a `Dataset`, computed once per content and recipe.
+
+    Args:
+        table: stored rows.
+        columns: the formats' names to the user's.
+        preparation: rows to groups.
+        recipe: says everything that the outcome depends on besides the rows.
+    """
+    import datasets
+
+    def read(index: int, stored: dict[str, Any]) -> tuple[str, Any]:
+        return table.place(index), readable(table, stored, columns)
+
+    source, members = table.data, None
+    if preparation.reading.format == "scored":
+        rows = [read(index, stored)[1] for index, stored in enumerate(table.data)]
+        members = [group for group in same_prompt(rows)]
+        if len(members) == len(rows):
+            members = None
+    fingerprint = _digest(table.data._fingerprint, recipe, str(_LAYOUT), lit_rlhf.__version__, table.name)
+    if members is not None:
+        source = datasets.Dataset.from_dict({"members": members})
+
+    def batch(stored: dict[str, list[Any]], indices: list[int]) -> dict[str, list[Any]]:
+        if members is not None:
+            return as_columns(preparation([_together(table, rows, own) for own in stored["members"]]))
+        each = ({name: values[k] for name, values in stored.items()} for k in range(len(indices)))
+        return as_columns(preparation([read(index, row) for index, row in zip(indices, each, strict=True)]))
+
+    with quiet():
+        return source.map(
+            batch, batched=True, batch_size=_BATCH, with_indices=True, remove_columns=source.column_names, features=_features(),
+            new_fingerprint=fingerprint, cache_file_name=_cache_file(table.data, fingerprint), load_from_cache_file=True,
+        )
+
+
+def readable(table: Table, stored: dict[str, Any], columns: dict[str, str | None]) -> dict[str, Any] | RowError | None:
+    """A row under the formats' names, the error that says why it cannot be read, or None for a blank line."""
+    try:
+        row = table.row(stored)
+        return None if row is None else renamed(row, columns)
+    except RowError as error:
+        return error
+
+
+def _together(table: Table, rows: Sequence[Any], own: Sequence[int]) -> tuple[str, Any]:
+    place = table.place(own[0]) + "".join(f",{index + 1}" for index in own[1:])
+    return place, joined([rows[index] for index in own]) if isinstance(rows[own[0]], dict) else rows[own[0]]
+
+
+def _cache_file(data: Any, fingerprint: str) -> str | None:
+    """Beside the rows; None where those are in memory."""
+    files = data.cache_files
+    return str(Path(files[0]["filename"]).parent / f"lit_rlhf-{fingerprint}.arrow") if files else None
+
+
+def _digest(*parts: str) -> str:
+    return hashlib.blake2b("\x00".join(parts).encode(), digest_size=16).hexdigest()
+
+
+# ---- columns
+
+_NUMBERS = ("straddles", "empties", "ties", "clipped_pairs")
+
+
+def _features() -> Any:
+    from datasets import Features, List, Value
+
+    text, whole, real = Value("string"), Value("int32"), Value("float64")
+    return Features(
+        {"row": text, "fate": text, "reason": text, "key": text, "cut": Value("bool")} | dict.fromkeys(_NUMBERS, whole)
+        | {"prompt_ids": List(whole), "prompt_length": whole, "completions": List(List(whole)), "lengths": List(whole), "trained": whole}
+        | {"token_weights": List(List(Value("float32"))), "rewards": List(real), "labels": List(real), "weight": real}
+        | {"chosen": List(whole), "rejected": List(whole), "probability": List(real), "gap": List(real), "pair_weight": List(real)}
+    )
+
+
+_COLUMNS: dict[str, Callable[[Outcome], Any]] = {name: (lambda o, name=name: getattr(o, name)) for name in ("row", "fate", "reason", "key", "cut", *_NUMBERS)}
+_OF_GROUP: dict[str, Callable[[Group], Any]] = {
+    "prompt_ids": lambda g: g.prompt_ids,
+    "prompt_length": lambda g: len(g.prompt_ids),
+    "completions": lambda g: list(g.completions),
+    "lengths": lambda g: [len(ids) for ids in g.completions],
+    "trained": lambda g: sum(len(ids) for ids in g.completions) if g.token_weights is None else sum(int((w > 0).sum()) for w in g.token_weights),
+    "token_weights": lambda g: list(g.token_weights or ()),
+    "rewards": lambda g: g.rewards or (),
+    "labels": lambda g: g.labels or (),
+    "weight": lambda g: g.weight,
+    "chosen": lambda g: [pair.chosen for pair in g.pairs],
+    "rejected": lambda g: [pair.rejected for pair in g.pairs],
+    "probability": lambda g: [pair.probability for pair in g.pairs],
+    "gap": lambda g: [pair.gap for pair in g.pairs if pair.gap is not None],
+    "pair_weight": lambda g: [pair.weight for pair in g.pairs],
+}
+_NOTHING = Group(np.empty(0, dtype=np.int32), ())
+
+
+def as_columns(outcomes: Sequence[Outcome]) -> dict[str, list[Any]]:
+    """One value per outcome in every column; rows without a group have empty lists."""
+    found = {name: [read(outcome) for outcome in outcomes] for name, read in _COLUMNS.items()}
+    return found | {name: [read(outcome.group or _NOTHING) for outcome in outcomes] for name, read in _OF_GROUP.items()}
+
+
+class StoredGroups(Sequence[Group]):
+    """Groups that are made from their columns when they are asked for.
+
+    Args:
+        data: a `Dataset` of kept rows.
+    """
+
+    def __init__(self, data: Any) -> None:
+        self.data = data.with_format("arrow")
+
+    def __len__(self) -> int:
+        return len(self.data)
+
+    def __getitem__(self, index: int) -> Group:
+        if not 0 <= index < len(self):
+            raise IndexError(index)
+        row = self.data[int(index)]
+
+        def numbers(name: str) -> list[Any]:
+            return row[name][0].as_py()
+
+        weights, gaps = _lists(row, "token_weights"), numbers("gap")
+        edges = zip(*(numbers(name) for name in ("chosen", "rejected", "probability", "pair_weight")), strict=True)
+        return Group(
+            prompt_ids=row["prompt_ids"][0].values.to_numpy(),
+            completions=_lists(row, "completions"),
+            token_weights=weights or None,
+            rewards=tuple(numbers("rewards")) or None,
+            labels=tuple(numbers("labels")) or None,
+            pairs=tuple(Pair(c, r, p, gaps[k] if gaps else None, w) for k, (c, r, p, w) in enumerate(edges)),
+            row=numbers("row"),
+            weight=numbers("weight"),
+        )
+
+    def column(self, name: str) -> Any:
+        """A whole column, as Arrow."""
+        return self.data[:][name]
+
+    @property
+    def tokens(self) -> np.ndarray:
+        """[n] unique tokens of each group."""
+        completions = np.array([sum(lengths) for lengths in self.column("lengths").to_pylist()], dtype=np.int64)
+        return self.column("prompt_length").to_numpy().astype(np.int64) + completions
+
+
+def _lists(row: Any, name: str) -> tuple[np.ndarray, ...]:
+    return tuple(part.values.to_numpy() for part in row[name][0])
