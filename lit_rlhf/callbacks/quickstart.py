@@ -5,14 +5,13 @@ from __future__ import annotations
 import dataclasses
 import json
 from collections.abc import Callable, Iterator
-from pathlib import Path
 from typing import Any
 
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 from torch import Tensor
 
-from lit_rlhf.callbacks.files import replacing
+from lit_rlhf.callbacks.files import replacing, run_directory
 from lit_rlhf.callbacks.generation import evaluating
 from lit_rlhf.data import grammar
 from lit_rlhf.data.reviews import Reviews
@@ -92,7 +91,9 @@ class ExactSummary(Callback):
                 f"{type(trainer.datamodule).__name__}, expected Reviews. Leave the callback out"
             )
         if self.tau is None and next(temperatures(pl_module.loss), None) is None:
-            raise InputError(f"trainer.callbacks: ExactSummary finds no tau in {type(pl_module.loss).__name__}; give it as init_args.tau")
+            raise InputError(
+                f"trainer.callbacks: ExactSummary finds no tau in {type(pl_module.loss).__name__}; give it as init_args.tau"
+            )
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         if not self._before:
@@ -101,9 +102,8 @@ class ExactSummary(Callback):
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         before, after = Exact(**self._before), self.measure(pl_module)
         if trainer.is_global_zero:
-            folder = Path(trainer.log_dir or trainer.default_root_dir)
             print(_table(before, after, self._tau(pl_module)))
-            with replacing(folder / "summary.json") as file:
+            with replacing(run_directory(None, trainer) / "summary.json") as file:
                 json.dump(_summary(before, after), file, indent=2)
 
     @torch.no_grad()

@@ -118,8 +118,8 @@ class PlannedData(LightningDataModule, ABC):
         return self._loaded[split]
 
     def sample_prompts(self, n: int) -> tuple[Group, ...]:
-        """The first n groups of the validation data, or of the training data where there are none."""
-        groups = self._loaded.get("val") or self.groups("train")
+        """The first n groups of the validation data, or of the first other split that is loaded and has some."""
+        groups = next((found for split in ("val", *self._loaded) if (found := self._loaded.get(split))), ())
         return tuple(itertools.islice(groups.read(0) if isinstance(groups, GroupStream) else groups, n))
 
     def rows(self, position: int, split: Split = "train") -> tuple[str, ...]:

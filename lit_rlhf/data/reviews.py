@@ -2,20 +2,15 @@
 
 from __future__ import annotations
 
-import itertools
-from collections.abc import Sequence
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 
 from lit_rlhf.data import grammar
-from lit_rlhf.data.collation import Signal
 from lit_rlhf.data.planner import PlannedData, Split
-from lit_rlhf.data.records import Group, Pair
+from lit_rlhf.data.report import DataReport, Lengths, SplitReport, sample_text
+from lit_rlhf.data.review_groups import Labels, ReviewGroups
 from lit_rlhf.errors import InputError
-
-Labels = Literal["soft", "sampled", "hard"]
-_STREAM = {"train": 0, "val": 1, "test": 2, "predict": 3}
 
 
 class Reviews(PlannedData):
@@ -88,90 +83,31 @@ class Reviews(PlannedData):
         return ReviewGroups(split, n, self.responses, self.signal, self.labels, self.seed)
 
     def tokens(self, groups: ReviewGroups) -> np.ndarray:
-        return groups.tokens
+        prompts, responses = groups.lengths
+        return prompts + responses.sum(1)
 
     def strata(self, groups: ReviewGroups) -> np.ndarray:
         return groups.good if self.signal == "label" else np.zeros(len(groups))
 
-
-class ReviewGroups(Sequence[Group]):
-    """n groups as indices of prompts and responses; a `Group` is made when it is asked for.
-
-    Args:
-        split: names the rows and sets the draws of splits apart.
-        n: groups.
-        responses: K, of pairs and scores.
-        signal: what the groups carry.
-        labels: see `Reviews`.
-        seed: of the draws.
-    """
-
-    def __init__(self, split: Split, n: int, responses: int, signal: Signal, labels: Labels, seed: int) -> None:
-        self.split, self.signal, self.labels, self.seed = split, signal, labels, seed
-        generator = np.random.default_rng([seed, _STREAM[split]])
-        self.prompts = np.arange(n) % len(grammar.PROMPTS)
-        single = signal in ("label", "demonstration")
-        self.drawn = np.empty((n, 1 if single else responses), dtype=np.int64)
-        for index, prompt in enumerate(grammar.PROMPTS):
-            mine = self.prompts == index
-            law = better_law(prompt) if signal == "demonstration" else np.exp(grammar.log_law(prompt))
-            self.drawn[mine] = generator.choice(len(law), size=(mine.sum(), self.drawn.shape[1]), p=law / law.sum())
-        self._reward = np.stack([grammar.rewards(prompt) for prompt in grammar.PROMPTS])
-        self._uniform = generator.random(n)
-
-    def __len__(self) -> int:
-        return len(self.prompts)
-
-    def __getitem__(self, index: int) -> Group:
-        if not 0 <= index < len(self):
-            raise IndexError(index)
-        prompt = self.prompts[index]
-        ids, rewards = grammar.response_ids(), self._reward[prompt, self.drawn[index]]
-        return Group(
-            prompt_ids=np.array(grammar.encoded(grammar.PROMPTS[prompt])),
-            completions=tuple(ids[response] for response in self.drawn[index]),
-            rewards=tuple(rewards.tolist()) if self.signal == "reward" else None,
-            labels=(float(self.good[index]),) if self.signal == "label" else None,
-            pairs=self._pairs(index, rewards) if self.signal in ("gap", "preference") else (),
-            row=f"reviews:{self.split}:{index + 1}",
+    @property
+    def report(self) -> DataReport:
+        """What was drawn, once `setup` is done."""
+        return DataReport(
+            sources=(f"the built-in task: {len(grammar.PROMPTS)} prompts, {len(grammar.responses()):,} responses to each, all known",),
+            signal=self.signal,
+            splits={split: _drawn(groups) for split, groups in self._loaded.items() if len(groups)},
+            tokenizer=f"the task's own, {len(grammar.WORDS)} words and {grammar.EOS}",
+            stop_set=grammar.EOS,
+            samples=tuple(sample_text(group, self.tokenizer) for group in self.sample_prompts(2)),
         )
 
-    @property
-    def tokens(self) -> np.ndarray:
-        """[n] unique tokens of each group."""
-        prompts = np.array([len(grammar.encoded(prompt)) for prompt in grammar.PROMPTS])
-        lengths = np.array([len(ids) for ids in grammar.response_ids()])
-        return prompts[self.prompts] + lengths[self.drawn].sum(1)
 
-    @property
-    def good(self) -> np.ndarray:
-        """[n] the label 0 or 1 of each group's one response."""
-        mean = np.stack([np.exp(grammar.log_law(prompt)) @ grammar.rewards(prompt) for prompt in grammar.PROMPTS])
-        above = self._reward[self.prompts, self.drawn[:, 0]] - mean[self.prompts]
-        return (above > 0 if self.labels == "hard" else self._uniform < sigmoid(above)).astype(float)
-
-    def _pairs(self, index: int, rewards: np.ndarray) -> tuple[Pair, ...]:
-        edges = list(itertools.combinations(range(len(rewards)), 2))
-        draws = np.zeros(len(edges))
-        if self.labels == "sampled":
-            draws = np.random.default_rng([self.seed, _STREAM[self.split], index]).random(len(edges))
-        return tuple(self._pair(*edge, rewards, draw) for edge, draw in zip(edges, draws, strict=True))
-
-    def _pair(self, first: int, second: int, rewards: np.ndarray, draw: float) -> Pair:
-        """The higher reward is chosen; where labels are sampled, the lower one with its probability."""
-        chosen, rejected = (first, second) if rewards[first] >= rewards[second] else (second, first)
-        gap = float(rewards[chosen] - rewards[rejected])
-        if self.labels == "sampled":
-            return Pair(chosen, rejected, 1.0, gap) if draw < sigmoid(gap) else Pair(rejected, chosen, 1.0, -gap)
-        return Pair(chosen, rejected, float(sigmoid(gap)) if self.labels == "soft" else 1.0 if gap else 0.5, gap)
-
-
-def better_law(prompt: str) -> np.ndarray:
-    """[Y] the law mu e^r / Z that demonstrations are drawn from: the target at tau = 1."""
-    tilted = grammar.log_law(prompt) + grammar.rewards(prompt)
-    return np.exp(tilted - np.logaddexp.reduce(tilted))
-
-
-def sigmoid(x: np.ndarray | float) -> np.ndarray | float:
-    """1 / (1 + e^-x)."""
-    return 1 / (1 + np.exp(-x))
+def _drawn(groups: ReviewGroups) -> SplitReport:
+    """Every group is kept; the tokens of all completions are trained."""
+    n, k = groups.drawn.shape
+    prompts, lengths = groups.lengths
+    return SplitReport(
+        rows=n, kept=n, completions=n * k, pairs=groups.coverage.pairs if groups.paired else 0,
+        prompt_lengths=Lengths.of(prompts), completion_lengths=Lengths.of(lengths.ravel()),
+        trained=float(lengths.sum() / (lengths.sum() + prompts.sum())), coverage=groups.coverage if groups.paired else None,
+    )

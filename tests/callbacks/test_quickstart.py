@@ -11,12 +11,17 @@ import pytest
 import torch
 from torch import nn
 
+from lit_rlhf.algorithms.base import Algorithm as Composition
 from lit_rlhf.callbacks.quickstart import ExactSummary, exact, temperatures
+from lit_rlhf.components.actor import Actor
+from lit_rlhf.components.reference import FrozenCopy
 from lit_rlhf.data import grammar
 from lit_rlhf.data.reviews import Reviews
 from lit_rlhf.errors import InputError
 from lit_rlhf.losses.base import LossHead, LossOutput, Prior
+from lit_rlhf.losses.pra import PRA
 from lit_rlhf.types import Sequences, TokenLogps
+from support import fit
 
 TAU = 0.7
 
@@ -130,3 +135,16 @@ def test_other_data_and_a_head_without_temperature_are_refused():
         ExactSummary().setup(SimpleNamespace(datamodule=SimpleNamespace()), algorithm, "fit")
     with pytest.raises(InputError, match="no tau in Head"):
         ExactSummary().setup(SimpleNamespace(datamodule=Reviews(size=8)), algorithm, "fit")
+
+
+def test_soft_preferences_bring_the_shipped_model_towards_its_target(tmp_path):
+    algorithm = Composition(
+        Actor("lit_rlhf/reviews"), PRA(0.5), FrozenCopy(), optimizer=lambda weights: torch.optim.AdamW(weights, lr=4e-3, betas=(0.8, 0.95))
+    )
+    callbacks = [ExactSummary()]
+    fit(algorithm, Reviews(batch_size=32, val_size=0), max_steps=30, callbacks=callbacks, default_root_dir=tmp_path)
+    summary = json.loads((tmp_path / "summary.json").read_text())
+    assert summary["kl_to_target_after"] < summary["kl_to_target_before"] / 3
+    assert summary["reward_before"] < summary["reward_after"] < summary["reward_optimum"] + 0.2
+    law = np.exp(LAW)
+    assert summary["reward_before"] == pytest.approx((law * REWARD).sum(1).mean(), abs=0.02)

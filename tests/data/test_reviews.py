@@ -9,15 +9,16 @@ import pytest
 import torch
 
 from lit_rlhf.data import grammar
-from lit_rlhf.data.collation import tokens_of
-from lit_rlhf.data.reviews import Reviews, better_law
+from lit_rlhf.data.reviews import Reviews
 from lit_rlhf.errors import InputError
 from lit_rlhf.types import Batch
 
 NEEDS = {
     "gap": {"chosen", "reward_gap"}, "preference": {"chosen"}, "reward": {"reward"}, "label": {"label"}, "demonstration": set(),
 }
-TOKENIZER = SimpleNamespace(convert_tokens_to_ids=lambda tokens: [grammar.TOKENS.index(token) for token in tokens])
+TOKENIZER = SimpleNamespace(
+    convert_tokens_to_ids=lambda tokens: [grammar.TOKENS.index(token) for token in tokens], decode=grammar.decoded
+)
 
 
 def reviews(signal: str, **arguments) -> Reviews:
@@ -90,17 +91,6 @@ def test_sampled_labels_are_zero_or_one_and_favour_the_good():
     assert reward[batch.reward == 1].mean() > reward[batch.reward == 0].mean() + 0.3
 
 
-@pytest.mark.parametrize(("signal", "law"), [("reward", lambda p: np.exp(grammar.log_law(p))), ("demonstration", better_law)])
-def test_responses_are_drawn_from_their_law(signal, law):
-    groups = reviews(signal, size=40_000).groups("train")
-    reward = np.stack([grammar.rewards(prompt) for prompt in grammar.PROMPTS])
-    for index, prompt in enumerate(grammar.PROMPTS):
-        drawn, exact = reward[index, groups.drawn[groups.prompts == index]], law(prompt)
-        mean, variance = exact @ reward[index], exact @ reward[index] ** 2 - (exact @ reward[index]) ** 2
-        assert exact.sum() == pytest.approx(1)
-        assert abs(drawn.mean() - mean) < 5 * (variance / drawn.size) ** 0.5
-
-
 def test_the_reward_of_any_response_is_known_and_of_nothing_else():
     data = reviews("reward")
     group = data.groups("train")[5]
@@ -111,22 +101,6 @@ def test_the_reward_of_any_response_is_known_and_of_nothing_else():
 
 def test_demonstrations_all_count_alike():
     assert first_batch(reviews("demonstration")).reward.tolist() == [1.0] * 8
-
-
-@pytest.mark.parametrize("signal", list(NEEDS))
-def test_groups_are_a_function_of_the_seed(signal):
-    def drawn(seed: int) -> list[tuple]:
-        groups = reviews(signal, seed=seed, labels="sampled").groups("train")
-        return [(g.row, *map(tuple, g.completions), g.rewards, g.labels, g.pairs) for g in (groups[i] for i in range(64))]
-
-    assert drawn(0) == drawn(0) != drawn(1)
-
-
-@pytest.mark.parametrize("signal", list(NEEDS))
-def test_lengths_are_known_without_making_groups(signal):
-    data = reviews(signal)
-    groups = data.groups("train")
-    assert data.tokens(groups).tolist() == [tokens_of(groups[index]) for index in range(len(groups))]
 
 
 def test_validation_data_are_drawn_apart():
@@ -146,3 +120,26 @@ def test_a_tokenizer_of_another_vocabulary_is_refused():
     stranger = SimpleNamespace(convert_tokens_to_ids=lambda tokens: [0] * len(tokens))
     with pytest.raises(InputError, match="Reviews speaks 17 words of its own"):
         Reviews().attach(SimpleNamespace(tokenizer=stranger, needs=frozenset()))
+
+
+def test_the_report_counts_what_was_drawn():
+    data = reviews("preference", size=24, val_size=8, responses=3)
+    report = data.report
+    lengths = [len(ids) for index in range(24) for ids in data.groups("train")[index].completions]
+    assert (report.splits["train"].kept, report.splits["train"].completions, report.splits["train"].pairs) == (24, 72, 72)
+    assert report.splits["val"].rows == 8 and report.signal == "preference"
+    assert report.splits["train"].completion_lengths.most == max(lengths)
+    assert report.splits["train"].trained == pytest.approx(sum(lengths) / data.tokens(data.groups("train")).sum())
+    assert "built-in task" in report.text() and "reviews:val:1" in report.markdown()
+
+
+def test_splits_without_groups_are_not_reported():
+    assert list(reviews("label", val_size=0).report.splits) == ["train"]
+
+
+@pytest.mark.parametrize("stage", ["validate", "test", "predict"])
+def test_every_stage_has_a_report(stage):
+    data = Reviews(val_size=8)
+    data.attach(SimpleNamespace(tokenizer=TOKENIZER, needs=frozenset({"chosen"})))
+    data.setup(stage)
+    assert len(data.report.splits) == 1 and len(data.report.samples) == 2

@@ -15,7 +15,7 @@ import lit_rlhf.losses
 from lit_rlhf.algorithms.statistics import StepStatistics
 from lit_rlhf.data import grammar
 from lit_rlhf.data.collation import collate, signal_of
-from lit_rlhf.data.reviews import ReviewGroups
+from lit_rlhf.data.review_groups import ReviewGroups
 from lit_rlhf.losses.base import LossHead, LossOutput
 from lit_rlhf.types import Batch, Evidence, TokenLogps
 

@@ -1,0 +1,57 @@
+"""Draws of the built-in task."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from lit_rlhf.data import grammar
+from lit_rlhf.data.collation import SIGNALS, tokens_of
+from lit_rlhf.data.coverage import coverage
+from lit_rlhf.data.review_groups import ReviewGroups, better_law
+
+
+def drawn(signal: str, n: int = 64, seed: int = 0, labels: str = "soft", split: str = "train") -> ReviewGroups:
+    return ReviewGroups(split, n, 3, signal, labels, seed)
+
+
+@pytest.mark.parametrize(("signal", "law"), [("reward", lambda p: np.exp(grammar.log_law(p))), ("demonstration", better_law)])
+def test_responses_are_drawn_from_their_law(signal, law):
+    groups = drawn(signal, 40_000)
+    reward = np.stack([grammar.rewards(prompt) for prompt in grammar.PROMPTS])
+    for index, prompt in enumerate(grammar.PROMPTS):
+        found, exact = reward[index, groups.drawn[groups.prompts == index]], law(prompt)
+        mean, variance = exact @ reward[index], exact @ reward[index] ** 2 - (exact @ reward[index]) ** 2
+        assert exact.sum() == pytest.approx(1)
+        assert abs(found.mean() - mean) < 5 * (variance / found.size) ** 0.5
+
+
+@pytest.mark.parametrize("signal", SIGNALS)
+def test_groups_are_a_function_of_the_seed(signal):
+    def all_of(seed: int) -> list[tuple]:
+        groups = drawn(signal, seed=seed, labels="sampled")
+        return [(g.row, *map(tuple, g.completions), g.rewards, g.labels, g.pairs) for g in (groups[i] for i in range(64))]
+
+    assert all_of(0) == all_of(0) != all_of(1)
+
+
+@pytest.mark.parametrize("signal", SIGNALS)
+def test_lengths_are_known_without_making_groups(signal):
+    groups = drawn(signal)
+    prompts, responses = groups.lengths
+    assert (prompts + responses.sum(1)).tolist() == [tokens_of(groups[index]) for index in range(len(groups))]
+
+
+@pytest.mark.parametrize("n", [5, 64])
+def test_coverage_is_that_of_the_groups(n):
+    groups = drawn("preference", n)
+    assert groups.coverage == coverage(groups[index] for index in range(n))
+
+
+def test_splits_are_drawn_apart():
+    assert not np.array_equal(drawn("reward").drawn, drawn("reward", split="val").drawn)
+
+
+def test_there_is_no_group_beyond_the_last():
+    with pytest.raises(IndexError):
+        drawn("reward", 4)[4]
