@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from lit_rlhf.data.records import RowError
@@ -55,9 +55,13 @@ def renamed(row: Mapping[str, Any], columns: Mapping[str, str | None]) -> dict[s
         RowError: a path does not lead anywhere.
     """
     mapped = {name: reach(row, path) for name, path in columns.items() if path is not None}
+    return {ALIASES.get(name, name): row[name] for name in _untouched(row, columns)} | mapped
+
+
+def _untouched(names: Iterable[str], columns: Mapping[str, str | None]) -> list[str]:
+    """The columns that no mapping reads, hides or replaces."""
     taken = {_root(path) for path in columns.values() if path is not None} | set(columns)
-    rest = {ALIASES.get(name, name): value for name, value in row.items() if name not in taken and ALIASES.get(name, name) not in taken}
-    return rest | mapped
+    return [name for name in names if name not in taken and ALIASES.get(name, name) not in taken]
 
 
 def renamed_columns(names: list[str], columns: Mapping[str, str | None]) -> list[str]:
@@ -71,7 +75,8 @@ def renamed_columns(names: list[str], columns: Mapping[str, str | None]) -> list
             raise InputError(
                 f"data.columns.{name}: there is no column {_root(path)!r}{_nearest(_root(path), names)}; the columns are {', '.join(names)}"
             )
-    return list(renamed(dict.fromkeys(names), {name: None for name in columns})) + [name for name, path in columns.items() if path]
+    kept = [ALIASES.get(name, name) for name in _untouched(names, columns)]
+    return list(dict.fromkeys([*kept, *(name for name, path in columns.items() if path is not None)]))
 
 
 def reach(value: Any, path: str) -> Any:

@@ -14,6 +14,8 @@ from lit_rlhf.data.records import Group
 
 OPEN, CLOSE = "⟦", "⟧"
 """Around the tokens that are trained, in a sample."""
+_SHOWN, _AROUND = 4, 250
+"""Completions of a sample; characters at each end of a text."""
 _QUANTILES = (0.0, 0.5, 0.9, 0.99, 1.0)
 
 
@@ -144,12 +146,18 @@ def _graph(graph: Coverage) -> str:
 
 
 def sample_text(group: Group, tokenizer: Any) -> str:
-    """A group as text, each stretch of trained tokens between marks."""
-    lines = [f"{group.row}: {tokenizer.decode(np.asarray(group.prompt_ids).tolist())}"]
-    for index, ids in enumerate(group.completions):
+    """A group as text, each stretch of trained tokens between marks; of long texts and many completions, a part."""
+    lines = [f"{group.row}: {_shortened(tokenizer.decode(np.asarray(group.prompt_ids).tolist()))}"]
+    for index, ids in enumerate(group.completions[:_SHOWN]):
         weight = np.ones(len(ids)) if group.token_weights is None else group.token_weights[index]
-        lines.append(f"{_name(group, index)}: {_marked(ids, weight > 0, tokenizer)}")
-    return "\n".join(lines)
+        lines.append(f"{_name(group, index)}: {_shortened(_marked(ids, weight > 0, tokenizer))}")
+    more = len(group.completions) - _SHOWN
+    return "\n".join(lines + [f"and {more} more completions"] * (more > 0))
+
+
+def _shortened(text: str) -> str:
+    """Beginning and end of a text."""
+    return text if len(text) <= 2 * _AROUND else f"{text[:_AROUND]} [...] {text[-_AROUND:]}"
 
 
 def _name(group: Group, index: int) -> str:

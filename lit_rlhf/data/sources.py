@@ -205,6 +205,8 @@ def _parsed(line: str) -> dict[str, Any] | None:
 
 def _first(found: Sequence[Table], rows: int) -> list[Table]:
     kept: list[Table] = []
+    if len(found) > 1 and not hasattr(found[0].data, "num_rows"):
+        raise InputError("data: rows counts the rows of one streamed file; name the files as sources of their own")
     for table in found:
         if rows > 0:
             kept.append(Table(table.name, table.data.take(rows), table.lines))

@@ -37,9 +37,8 @@ def prepared(table: Table, columns: dict[str, str | None], preparation: Preparat
     source, members = table.data, None
     if preparation.reading.format == "scored":
         rows = [read(index, stored)[1] for index, stored in enumerate(table.data)]
-        members = [group for group in same_prompt(rows)]
-        if len(members) == len(rows):
-            members = None
+        grouped = same_prompt(rows)
+        members = grouped if len(grouped) < len(rows) else None
     fingerprint = _digest(table.data._fingerprint, recipe, str(_LAYOUT), lit_rlhf.__version__, table.name)
     if members is not None:
         source = datasets.Dataset.from_dict({"members": members})
@@ -124,6 +123,13 @@ def as_columns(outcomes: Sequence[Outcome]) -> dict[str, list[Any]]:
     return found | {name: [read(outcome.group or _NOTHING) for outcome in outcomes] for name, read in _OF_GROUP.items()}
 
 
+def outcome_table(outcomes: Sequence[Outcome]) -> Any:
+    """Outcomes as a `Dataset` in memory."""
+    import datasets
+
+    return datasets.Dataset.from_dict(as_columns(outcomes), features=_features())
+
+
 class StoredGroups(Sequence[Group]):
     """Groups that are made from their columns when they are asked for.
 
@@ -158,15 +164,22 @@ class StoredGroups(Sequence[Group]):
             weight=numbers("weight"),
         )
 
-    def column(self, name: str) -> Any:
-        """A whole column, as Arrow."""
-        return self.data[:][name]
-
     @property
     def tokens(self) -> np.ndarray:
         """[n] unique tokens of each group."""
-        completions = np.array([sum(lengths) for lengths in self.column("lengths").to_pylist()], dtype=np.int64)
-        return self.column("prompt_length").to_numpy().astype(np.int64) + completions
+        return column(self.data, "prompt_length").to_numpy() + list_sums(column(self.data, "lengths"))
+
+
+def column(data: Any, name: str) -> Any:
+    """One whole column of a `Dataset`, as an Arrow array."""
+    return data.with_format("arrow").select_columns([name])[:][name].combine_chunks()
+
+
+def list_sums(lists: Any) -> np.ndarray:
+    """[n] the sum of each list of an Arrow array of lists of integers."""
+    totals = np.concatenate([[0], np.cumsum(lists.flatten().to_numpy(zero_copy_only=False), dtype=np.int64)])
+    ends = np.cumsum(lists.value_lengths().to_numpy(zero_copy_only=False))
+    return totals[ends] - totals[ends - lists.value_lengths().to_numpy(zero_copy_only=False)]
 
 
 def _lists(row: Any, name: str) -> tuple[np.ndarray, ...]:

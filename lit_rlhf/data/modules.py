@@ -1,0 +1,320 @@
+"""`Files`, the data module for a user's files and for hub data sets."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from lit_rlhf.data.columns import check_columns
+from lit_rlhf.data.encoding import StopSet
+from lit_rlhf.data.formats import FORMATS, Format
+from lit_rlhf.data.gathering import Gathered, Recipe, gather, only, refuse, split_report
+from lit_rlhf.data.overflow import Limits, Overflow
+from lit_rlhf.data.planner import PlannedData, Split
+from lit_rlhf.data.preparation import Preparation, Reading, Turns
+from lit_rlhf.data.report import DataReport, SplitReport, sample_text
+from lit_rlhf.data.rewards import RewardStep
+from lit_rlhf.data.signals import Labels, Pairs, Rules
+from lit_rlhf.data.sources import Source, tables
+from lit_rlhf.data.splits import held_out, mixed
+from lit_rlhf.data.stored import StoredGroups, column, outcome_table
+from lit_rlhf.data.streams import Flow, StreamedGroups
+from lit_rlhf.data.tokenisation import Tokenisation
+from lit_rlhf.errors import InputError
+
+Sources = str | Source | list[str | Source]
+"""A file, a pattern, a folder or a hub data set; several make a mixture."""
+_NAMED_IN_REPORT = 50
+_HEAD = 1000
+
+
+class Files(PlannedData):
+    """Rows of files or hub data sets in any of the formats of this folder's README.
+
+    Which batch they become follows from what the loss reads: pairs, rewards, labels or demonstrations.
+
+    Args:
+        train: rows to train on.
+        validation: rows to validate on; instead of a share of the training rows.
+        test: rows for `test` and `predict` (which takes the validation rows where there are none).
+        split: share of the training rows' prompts that is held out for validation.
+        fold: which share: 0, 1, ... are disjoint, so that split 0.2 with fold 0 to 4 is five-fold cross-validation.
+        split_seed: of the choice of prompts, apart from `seed`, so that other orders keep the same validation rows.
+        format: the layout of the rows; detected by their columns where it is None.
+        columns: the formats' names to your own: `{prompt: question, completion: "choices[0].text"}`; null hides a column.
+        as_messages: text becomes messages, which the chat template then writes: a prompt the user's, a completion the
+            assistant's, a transcript its turns.
+        turns: which turns of the assistant are trained in `messages`: all, or the last.
+        reward_transform: steps done to every reward, in order (`Logit`, `Clip`, `Scale`, or your own).
+        source_clip: the ends of the file's own scale of rewards; pairs with both ends there are left out and counted.
+        pairs: which pairs of K scored responses: all, best_worst, or adjacent in the order of reward.
+        labels: of those pairs: soft, probability = sigma(reward gap); hard, 1 (1/2 where rewards are equal).
+        label_above: responses with a reward above it are desirable, where the loss reads labels and rows have rewards.
+        max_length: most tokens of a prompt and one completion; the tokenizer's `model_max_length` where it is None.
+        max_prompt_length: most tokens of a prompt.
+        overflow: what to do with longer rows: error, drop, truncate_prompt_left or truncate_completion_right.
+        tolerate: share of rows that may be wrong; they are left out and named in the report.
+        tokenizer: a hub name or folder; the model's own where it is None.
+        chat_template: Jinja, or a file with it; the tokenizer's own where it is None.
+        template_arguments: what the chat template takes besides (`enable_thinking`, `date_string`, ...).
+        streaming: read training rows as they are needed, without storing them.
+        shuffle_buffer: rows of a stream that are shuffled together.
+        cache_dir: where `datasets` stores what it read and what was tokenised; its own folder where it is None.
+        batch_size: prompts in an optimizer step, over all ranks, each with all its completions and pairs.
+        micro_batch_tokens: most tokens in a micro-batch, a prompt counted once; changes no result.
+        seed: of the order of the rows, and of the choice that a mixture repeats.
+        num_workers: processes that make items; any number gives the same items.
+
+    Raises:
+        InputError: an argument is out of range. In `setup`: rows are missing, wrong, too long, or lack what the loss reads.
+    """
+
+    def __init__(
+        self,
+        train: Sources,
+        validation: Sources | None = None,
+        test: Sources | None = None,
+        split: float = 0.0,
+        fold: int = 0,
+        split_seed: int = 0,
+        format: Format | None = None,
+        columns: dict[str, str | None] | None = None,
+        as_messages: bool = False,
+        turns: Turns = "all",
+        reward_transform: list[RewardStep] | None = None,
+        source_clip: tuple[float, float] | None = None,
+        pairs: Pairs = "all",
+        labels: Labels = "soft",
+        label_above: float | None = None,
+        max_length: int | None = None,
+        max_prompt_length: int | None = None,
+        overflow: Overflow = "error",
+        tolerate: float = 0.0,
+        tokenizer: str | None = None,
+        chat_template: str | None = None,
+        template_arguments: dict[str, Any] | None = None,
+        streaming: bool = False,
+        shuffle_buffer: int = 10_000,
+        cache_dir: str | None = None,
+        batch_size: int = 64,
+        micro_batch_tokens: int = 16_384,
+        seed: int = 0,
+        num_workers: int = 0,
+    ) -> None:
+        super().__init__(batch_size, micro_batch_tokens, seed, num_workers)
+        self.sources = {"train": _listed(train), "val": _listed(validation), "test": _listed(test)}
+        self.split, self.fold, self.split_seed = split, fold, split_seed
+        self.format, self.columns, self.as_messages, self.turns = format, dict(columns or {}), as_messages, turns
+        clip = None if source_clip is None else (float(source_clip[0]), float(source_clip[1]))
+        self.rules = Rules(tuple(reward_transform or ()), clip, pairs, labels, label_above)
+        self.max_length, self.max_prompt_length, self.overflow, self.tolerate = max_length, max_prompt_length, overflow, tolerate
+        self.tokenizer_source, self.chat_template, self.template_arguments = tokenizer, chat_template, dict(template_arguments or {})
+        self.streaming, self.shuffle_buffer, self.cache_dir = streaming, shuffle_buffer, cache_dir
+        self._gathered: dict[str, Gathered] = {}
+        self._reports: dict[str, SplitReport] = {}
+        self._wrong: dict[str, tuple[str, ...]] = {}
+        self._recipe: Recipe | None = None
+        self._check()
+
+    def _check(self) -> None:
+        if not self.sources["train"]:
+            raise InputError("data.train: names nothing, expected a file, a folder or a hub data set")
+        if not 0 <= self.split < 1:
+            raise InputError(f"data.split: {self.split}, expected a share from 0 to 1, without 1")
+        if not 0 <= self.fold < max(round(1 / self.split) if self.split else 1, 1):
+            raise InputError(f"data.fold: {self.fold}, expected 0 to {max(round(1 / self.split) if self.split else 1, 1) - 1} with split={self.split:g}")
+        if self.split and self.sources["val"]:
+            raise InputError("data: both split and validation are given; validation rows come from one of them")
+        if self.split and self.streaming:
+            raise InputError("data.split: a stream has no known end to hold a share of; name validation rows in data.validation")
+        if not 0 <= self.tolerate < 1:
+            raise InputError(f"data.tolerate: {self.tolerate}, expected a share from 0 to 1, without 1")
+        for name in ("max_length", "max_prompt_length", "shuffle_buffer"):
+            if (value := getattr(self, name)) is not None and value < (2 if name == "max_length" else 1):
+                raise InputError(f"data.{name}: {value} is too small")
+        if self.format is not None and self.format not in FORMATS:
+            raise InputError(f"data.format: {self.format!r}, expected {', '.join(FORMATS)}")
+        check_columns(self.columns)
+
+    # ---- the composition
+
+    def attach(self, algorithm: Any) -> None:
+        before = self.signal, self.tokenizer
+        super().attach(algorithm if self.tokenizer_source is None else _Attached(algorithm.needs, self._own_tokenizer()))
+        if before != (self.signal, self.tokenizer):
+            self._gathered, self._reports, self._wrong, self._recipe = {}, {}, {}, None
+
+    @property
+    def stop_set(self) -> StopSet:
+        """The tokens that end a completion, once a composition is attached."""
+        return self.recipe.preparation.tokenisation.stop_set
+
+    @property
+    def recipe(self) -> Recipe:
+        """How rows become groups for the composition that is attached."""
+        if self._recipe is None:
+            self._recipe = self._make_recipe()
+        return self._recipe
+
+    def _make_recipe(self) -> Recipe:
+        tokenizer = self.tokenizer
+        tokenisation = Tokenisation(tokenizer, self.chat_template, self.template_arguments, _generation_stops(tokenizer))
+        longest = self.max_length or (tokenizer.model_max_length if tokenizer.model_max_length < 10**9 else None)
+        limits = Limits(longest, self.max_prompt_length, self.overflow)
+        reading = Reading("text", self.as_messages, self.turns)
+        preparation = Preparation(reading, self.signal, self.rules, tokenisation, limits, tokenizer.bos_token_id)
+        told = (self.signal, self.rules, limits, tokenisation.prefix, tokenisation.stop_set, sorted(tokenisation.template.arguments.items()))
+        return Recipe(preparation, self.format, self.columns, f"{_digest(tokenizer)}\n{told}")
+
+    def _own_tokenizer(self) -> Any:
+        from transformers import AutoTokenizer
+
+        if self.tokenizer is not None:
+            return self.tokenizer
+        try:
+            return AutoTokenizer.from_pretrained(self.tokenizer_source)
+        except (OSError, ValueError) as error:
+            first = str(error).strip().splitlines()[0]
+            raise InputError(f"data.tokenizer: {self.tokenizer_source} cannot be read as a hub repository or folder: {first}") from error
+
+    # ---- rows
+
+    def prepare_data(self) -> None:
+        """Stores and tokenises the rows once per machine; every rank then reads what is stored."""
+        if self.signal is None:
+            self.attach(self.trainer.lightning_module)
+        for role, sources in self.sources.items():
+            if sources and not (self.streaming and role == "train"):
+                self._read(role)
+
+    def load(self, split: Split) -> Sequence[Any] | StreamedGroups:
+        if split == "train" and self.streaming:
+            return self._stream()
+        if split in ("test", "predict"):
+            role = "test" if self.sources["test"] or split == "test" else "val"
+            return self._held_out() if role == "val" and self.split else self._all(role, split)
+        if split == "val":
+            return self._held_out() if self.split else self._all("val", "val") if self.sources["val"] else ()
+        return self._trained()
+
+    def _read(self, role: str) -> Gathered:
+        if not self.sources[role]:
+            raise InputError(f"data.{'validation' if role == 'val' else role}: names nothing, expected a file, a folder or a hub data set")
+        if role not in self._gathered:
+            gathered = gather(self.sources[role], self.recipe, self.cache_dir)
+            self._wrong[role] = refuse(gathered, self.tolerate, drops=self.overflow != "error")
+            self._gathered[role] = gathered
+        return self._gathered[role]
+
+    def _all(self, role: str, split: Split) -> StoredGroups:
+        data = self._read(role).data
+        return self._reported(split, data, only(data, lambda fate: fate == "kept"))
+
+    def _held_out(self) -> StoredGroups:
+        data = self._read("train").data
+        side = data.select(np.flatnonzero(self._is_held_out()))
+        return self._reported("val", side, only(side, lambda fate: fate == "kept"))
+
+    def _trained(self) -> StoredGroups:
+        gathered = self._read("train")
+        mine = np.flatnonzero(~self._is_held_out()) if self.split else np.arange(len(gathered.data))
+        kept = np.isin(mine, only(gathered.data, lambda fate: fate == "kept"))
+        source = np.repeat(np.arange(len(gathered.sizes)), gathered.sizes)[mine[kept]]
+        sizes = [int((source == index).sum()) for index in range(len(gathered.sizes))]
+        epoch = mixed(sizes, [part.weight for part in self.sources["train"]], self.seed)
+        starts = np.cumsum([0, *sizes[:-1]])
+        order = np.concatenate([start + rows for start, rows in zip(starts, epoch, strict=True)])
+        return self._reported("train", gathered.data.select(mine), np.flatnonzero(kept)[order])
+
+    def _is_held_out(self) -> np.ndarray:
+        """[n] of the training rows; a wrong row has no prompt, and is not."""
+        keys = np.array(column(self._read("train").data, "key").to_pylist(), dtype=object)
+        out = np.zeros(len(keys), dtype=bool)
+        out[keys != ""] = held_out(keys[keys != ""].tolist(), self.split, self.fold, self.split_seed)
+        return out
+
+    def _reported(self, split: Split, data: Any, rows: np.ndarray) -> StoredGroups:
+        once = len(np.unique(rows))
+        self._reports[split] = split_report(data, StoredGroups(data.select(np.unique(rows))), repeated=len(rows) - once)
+        return StoredGroups(data.select(rows))
+
+    def _stream(self) -> StreamedGroups:
+        flows, described = [], []
+        for source in self.sources["train"]:
+            found = tables(source, self.cache_dir, streaming=True)
+            preparation, columns, line = self.recipe.of(source, found)
+            flows.append(Flow(tuple(found), columns, preparation, source.weight))
+            described.append(line)
+        stream = StreamedGroups(tuple(flows), self.seed, self.shuffle_buffer, self.tolerate, drops=self.overflow != "error")
+        head = Gathered(outcome_table(stream.head(_HEAD)), (_HEAD,), tuple(described))
+        self._wrong["train"], self._gathered["train"] = refuse(head, self.tolerate, drops=self.overflow != "error"), head
+        self._reported("train", head.data, only(head.data, lambda fate: fate == "kept"))
+        return stream
+
+    def tokens(self, groups: Sequence[Any]) -> np.ndarray:
+        return groups.tokens if isinstance(groups, StoredGroups) else super().tokens(groups)
+
+    def strata(self, groups: Sequence[Any]) -> np.ndarray:
+        if self.signal != "label" or not isinstance(groups, StoredGroups):
+            return super().strata(groups)
+        return np.array([np.mean(labels) for labels in column(groups.data, "labels").to_pylist()])
+
+    # ---- report
+
+    @property
+    def report(self) -> DataReport:
+        """What became of the rows of the splits that are set up."""
+        tokenisation = self.recipe.preparation.tokenisation
+        wrong = [row for rows in self._wrong.values() for row in rows]
+        more = [f"and {len(wrong) - _NAMED_IN_REPORT} more"] if len(wrong) > _NAMED_IN_REPORT else []
+        return DataReport(
+            sources=tuple(line for gathered in self._gathered.values() for line in gathered.sources),
+            signal=str(self.signal),
+            splits=dict(self._reports),
+            notes=(f"a stream: the counts of train are those of its first {_HEAD} rows",) if self.streaming else (),
+            wrong=tuple(wrong[:_NAMED_IN_REPORT] + more),
+            tokenizer=f"{self.tokenizer.name_or_path or type(self.tokenizer).__name__}, {len(self.tokenizer)} tokens",
+            template=tokenisation.template.source,
+            stop_set=tokenisation.stop_set.text(),
+            samples=tuple(sample_text(group, self.tokenizer) for group in self._samples(2)),
+        )
+
+    def _samples(self, n: int) -> list[Any]:
+        groups = self._loaded.get("train") or self._loaded.get("val") or self._loaded.get("test") or ()
+        return [] if isinstance(groups, StreamedGroups) else [groups[index] for index in range(min(n, len(groups)))]
+
+
+@dataclass(frozen=True)
+class _Attached:
+    """What `PlannedData.attach` reads of a composition."""
+
+    needs: frozenset[str]
+    tokenizer: Any
+
+
+def _listed(sources: Sources | None) -> tuple[Source, ...]:
+    several = [] if sources is None else [sources] if isinstance(sources, (str, Source)) else sources
+    return tuple(Source(source) if isinstance(source, str) else source for source in several)
+
+
+def _digest(tokenizer: Any) -> str:
+    """A hash of everything that a tokenizer does."""
+    told = f"{tokenizer.backend_tokenizer.to_str()}\n{tokenizer.chat_template}\n{sorted(tokenizer.special_tokens_map.items(), key=str)}"
+    return hashlib.blake2b(told.encode(), digest_size=16).hexdigest()
+
+
+def _generation_stops(tokenizer: Any) -> tuple[int, ...]:
+    """The ids by which the generation settings beside a tokenizer end a completion; none where there are no settings."""
+    from transformers import GenerationConfig
+
+    if not tokenizer.name_or_path:
+        return ()
+    try:
+        ids = GenerationConfig.from_pretrained(tokenizer.name_or_path).eos_token_id
+    except (OSError, ValueError):
+        return ()
+    return () if ids is None else tuple(ids) if isinstance(ids, (list, tuple)) else (int(ids),)
