@@ -110,7 +110,8 @@ class LanguageModel(nn.Module):
     def save(self, folder: str | Path) -> None:
         """Writes a folder that `from_pretrained` loads: adapters merged into fresh tensors, safetensors, tokenizer."""
         folder = Path(folder)
-        merged_net(self.net).save_pretrained(folder)
+        with _quiet_loading():
+            merged_net(self.net).save_pretrained(folder)
         if self.tokenizer_source or self.source:
             self.tokenizer.save_pretrained(folder)
 
@@ -287,7 +288,7 @@ def _readable(source: str, load: Any) -> Any:
 
 
 class _quiet_loading:
-    """No progress bar while weights are read."""
+    """No progress bar while weights are read or written."""
 
     def __enter__(self) -> None:
         from transformers.utils import logging
