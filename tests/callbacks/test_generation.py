@@ -74,3 +74,15 @@ def test_modes_are_given_back_part_by_part(net):
         assert not any(part.training for part in net.modules())
     assert net.training and not net.model.norm.training
     net.train()
+
+
+def test_adapters_generate_too(net):
+    import copy
+
+    from peft import LoraConfig, get_peft_model
+
+    wrapped = get_peft_model(copy.deepcopy(net), LoraConfig(r=2, target_modules=["q_proj", "v_proj"], task_type="CAUSAL_LM"))
+    before = wrapped.generation_config
+    rows = complete(wrapped, PROMPTS, [STOP], 9, 0.0, seed=0)
+    assert [row.tolist() for row in rows] == [greedy(net, prompt, 9) for prompt in PROMPTS]
+    assert wrapped.generation_config is before

@@ -21,7 +21,9 @@ from lit_rlhf.callbacks.checks import (
 )
 from lit_rlhf.callbacks.startup import StartupChecks
 from lit_rlhf.components.actor import Actor
-from lit_rlhf.components.reference import EMA, FromCheckpoint, FrozenCopy
+from lit_rlhf.components.language_model import LanguageModel
+from lit_rlhf.components.lora import LoRA
+from lit_rlhf.components.reference import EMA, AdapterOff, FromCheckpoint, FrozenCopy
 from lit_rlhf.components.reward import RewardModel
 from lit_rlhf.errors import InputError
 from lit_rlhf.types import PreferenceBatch, ScoredBatch, Sequences
@@ -182,3 +184,9 @@ def test_checks_leave_the_run_as_it_was(capsys):
     fit(module, GivenItems([(preferences(0),), (preferences(1),)]))
     assert torch.equal(with_checks.lightning_module.actor.table, module.actor.table)
     assert with_checks.lightning_module.training
+
+
+def test_adapters_pass_every_check(capsys):
+    actor = Actor(LanguageModel("lit_rlhf/reviews", lora=LoRA(rank=2)))
+    fit(Algorithm(actor, Pairwise(), AdapterOff()), GivenItems([(reviews(),)]), callbacks=[StartupChecks()])
+    assert "reference: adapter_off; equals the policy" in capsys.readouterr().out
