@@ -83,6 +83,7 @@ class ExactSummary(Callback):
     def __init__(self, tau: float | None = None, chunk: int = 2048) -> None:
         self.tau, self.chunk = tau, chunk
         self._before: dict[str, float] = {}
+        self._base: Tensor | None = None
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         if not isinstance(trainer.datamodule, Reviews):
@@ -111,9 +112,7 @@ class ExactSummary(Callback):
         """The exact numbers of the algorithm's present policy."""
         with evaluating(algorithm):
             logps = self._every_logp(lambda sequences: algorithm.actor.token_logps(sequences).values, algorithm.device)
-        base = torch.zeros_like(logps)
-        if algorithm.reference is not None:
-            base = self._every_logp(algorithm.reference.token_logps, algorithm.device)
+        base = self._base_measure(algorithm, logps)
         reward = torch.stack([torch.from_numpy(grammar.rewards(prompt)) for prompt in grammar.PROMPTS])
         return exact(logps, base, reward, self._tau(algorithm))
 
@@ -122,6 +121,14 @@ class ExactSummary(Callback):
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         self._before = state_dict["before"]
+
+    def _base_measure(self, algorithm: LightningModule, logps: Tensor) -> Tensor:
+        """[X, Y] log u; computed once where the reference does not move."""
+        if algorithm.reference is None:
+            return torch.zeros_like(logps)
+        if self._base is None or algorithm.reference.state_dict():
+            self._base = self._every_logp(algorithm.reference.token_logps, algorithm.device)
+        return self._base
 
     def _tau(self, algorithm: LightningModule) -> float:
         return next(temperatures(algorithm.loss)) if self.tau is None else self.tau

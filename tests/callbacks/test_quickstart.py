@@ -54,13 +54,26 @@ class Table(nn.Module):
         return TokenLogps(torch.tensor(values, dtype=torch.float64))
 
 
+class Base:
+    """A table as the reference; one that moves has a state."""
+
+    def __init__(self, logps: np.ndarray, moves: bool = False) -> None:
+        self.table, self.moves = Table(logps), moves
+
+    def token_logps(self, sequences: Sequences) -> torch.Tensor:
+        return self.table.token_logps(sequences).values
+
+    def state_dict(self) -> dict:
+        return {"moves": True} if self.moves else {}
+
+
 class Algorithm(nn.Module):
     device, loss = torch.device("cpu"), Head(TAU)
 
     def __init__(self, policy: np.ndarray, base: np.ndarray | None) -> None:
         super().__init__()
         self.actor = Table(policy)
-        self.reference = base if base is None else SimpleNamespace(token_logps=lambda s: Table(base).token_logps(s).values)
+        self.reference = base if base is None else Base(base)
 
 
 LAW = np.stack([grammar.log_law(prompt) for prompt in grammar.PROMPTS])
@@ -105,6 +118,15 @@ def test_measuring_leaves_the_modes_of_all_parts():
     algorithm.dropout = nn.Dropout().eval()
     ExactSummary().measure(algorithm)
     assert algorithm.training and algorithm.actor.training and not algorithm.dropout.training
+
+
+@pytest.mark.parametrize("moves", [False, True])
+def test_a_reference_that_moves_moves_the_target(moves):
+    summary, algorithm = ExactSummary(), Algorithm(LAW, LAW)
+    algorithm.reference.moves = moves
+    first = summary.measure(algorithm)
+    algorithm.reference.table = Table(normalised(LAW + REWARD))
+    assert (summary.measure(algorithm).optimum > first.optimum + 0.1) == moves
 
 
 def test_temperatures_are_found_inside_sums_and_wrappers():
