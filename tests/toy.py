@@ -1,4 +1,4 @@
-"""A run of milliseconds with everything a resumed run must get back: random numbers, momenta, a schedule, a position."""
+"""A run of milliseconds with all that a resumed run must get back: random numbers, momenta, a schedule, a position."""
 
 from __future__ import annotations
 
@@ -26,7 +26,8 @@ class Toy(LightningModule):
         self.automatic_optimization = False
         self.updates, self.fail_at = updates, fail_at
         self.weight = nn.Parameter(torch.zeros(3))
-        self.recorder, self.val_recorder, self.statistics, self.items_done = Recorder(), Recorder(), StepStatistics(0), 0
+        self.recorder, self.val_recorder, self.statistics = Recorder(), Recorder(), StepStatistics(0)
+        self.items_done = 0
         self.metrics = nn.ModuleList()
         self.events: list[tuple[Any, ...]] = []
 
@@ -35,7 +36,7 @@ class Toy(LightningModule):
         return [optimizer], [torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: 0.99**step)]
 
     def training_step(self, item: int, index: int) -> None:
-        for update in range(self.updates):
+        for _ in range(self.updates):
             noise = random.random() + float(np.random.rand()) + torch.rand(3)
             loss = ((self.weight + noise - item % 5) ** 2).sum()
             self.recorder.add("loss", loss)

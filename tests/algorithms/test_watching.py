@@ -1,11 +1,13 @@
 """What is watched, against sums by hand."""
 
+import dataclasses
+
 import pytest
 import torch
 from support import preferences, scored
 
 from lit_rlhf.algorithms.watching import watched
-from lit_rlhf.types import Evidence, PreferenceBatch, TokenLogps
+from lit_rlhf.types import Evidence, TokenLogps
 
 
 def values(metrics):
@@ -14,7 +16,7 @@ def values(metrics):
 
 def test_means_per_token_and_per_pair():
     batch = preferences(3, prompts=4)
-    batch = PreferenceBatch(batch.sequences, batch.chosen, batch.rejected, batch.probability, weight=torch.tensor([1.0, 2.0, 0.0, 1.0]))
+    batch = dataclasses.replace(batch, weight=torch.tensor([1.0, 2.0, 0.0, 1.0]))
     tokens = len(batch.sequences.completion_ids)
     generator = torch.Generator().manual_seed(0)
     policy, reference = -torch.rand(tokens, generator=generator), -torch.rand(tokens, generator=generator)

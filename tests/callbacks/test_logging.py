@@ -60,17 +60,17 @@ def test_values_are_means_over_the_window(tmp_path):
     policy, reference = Bigram(), FrozenBigram()
     batch = [preferences(seed) for seed in (0, 1)]
     logps = [policy.token_logps(b.sequences).values for b in batch]
-    parts = [[row.sum() for row in rows.split(b.sequences.completion_lengths.tolist())] for rows, b in zip(logps, batch, strict=True)]
+    rows = [values.split(b.sequences.completion_lengths.tolist()) for values, b in zip(logps, batch, strict=True)]
+    parts = [torch.stack([row.sum() for row in own]) for own in rows]
     losses = [
-        -sum(torch.nn.functional.logsigmoid(sums[c] - sums[r]) for c, r in zip(b.chosen, b.rejected, strict=True)) / len(b.chosen)
+        -torch.nn.functional.logsigmoid(sums[b.chosen] - sums[b.rejected]).mean()
         for sums, b in zip(parts, batch, strict=True)
     ]
     first = calls[0][1]
     assert first["train/loss"] == pytest.approx(float(sum(losses).detach()) / 2, rel=1e-5)
     tokens = [len(b.sequences.completion_ids) + len(b.sequences.prompt_ids) for b in batch]
     assert first["train/tokens"] == pytest.approx(sum(tokens) / 2)
-    chosen = torch.cat([rows.split(b.sequences.completion_lengths.tolist())[c] for rows, b in zip(logps, batch, strict=True)
-                        for c in b.chosen.tolist()])
+    chosen = torch.cat([own[c] for own, b in zip(rows, batch, strict=True) for c in b.chosen.tolist()])
     assert first["train/logp/chosen"] == pytest.approx(float(chosen.mean()), rel=1e-5)
     rising = [
         (sums[c] > reference.token_logps(b.sequences).split(b.sequences.completion_lengths.tolist())[c].sum()).item()
@@ -170,7 +170,8 @@ class Longest(Metric):
 
 
 def test_the_users_own_metric(tmp_path):
-    trainer, _, _ = run(tmp_path, algorithm(metrics=[Longest()]), callbacks=[EarlyStopping("val/longest/tokens", mode="max")])
+    stopping = EarlyStopping("val/longest/tokens", mode="max")
+    trainer, _, _ = run(tmp_path, algorithm(metrics=[Longest()]), callbacks=[stopping])
     expected = max(int(part.sequences.completion_lengths.max()) for item in items(2, 100) for part in item)
     assert trainer.callback_metrics["val/longest/tokens"] == expected
 
@@ -181,7 +182,8 @@ def test_tensorboard_gets_scalars_histograms_and_pages(tmp_path, capsys):
     logger = TensorBoardLogger(tmp_path, name="x", version="")
     with warnings.catch_warnings():
         warnings.simplefilter("error", UserWarning)
-        fit(algorithm(), GivenItems(items(3), items(1, 100)), logger=logger, callbacks=[MetricLogger()], log_every_n_steps=2)
+        data = GivenItems(items(3), items(1, 100))
+        fit(algorithm(), data, logger=logger, callbacks=[MetricLogger()], log_every_n_steps=2)
     logger.experiment.flush()
     events = EventAccumulator(str(tmp_path / "x")).Reload()
     tags = events.Tags()

@@ -36,8 +36,8 @@ def composition(loss):
     """Everything that names are asked of, with every part there."""
     learned = [SimpleNamespace(fills="log_partition"), SimpleNamespace(fills="tau")]
     return SimpleNamespace(
-        loss=loss, trains="reward" if "score" in loss.needs else "actor", reference=object(), critic=object(), learned=learned,
-        parts=(("<part>", None),), metrics=default_metrics(loss),
+        loss=loss, trains="reward" if "score" in loss.needs else "actor", reference=object(), critic=object(),
+        learned=learned, parts=(("<part>", None),), metrics=default_metrics(loss),
     )
 
 
@@ -45,12 +45,14 @@ def emitted():
     names = {"train/loss/<term>", "val/loss/<term>"}
     for kind in heads().values():
         module = composition(kind())
-        names |= known_names(module) - {f"{s}/loss/{n}" for n, _ in named(probe(module).terms) for s in ("train", "val")}
+        terms = [name for name, _ in named(probe(module).terms)]
+        names |= known_names(module) - {f"{stage}/loss/{term}" for term in terms for stage in ("train", "val")}
     return names
 
 
 def documented():
-    both, full = re.search(r"Under `train/`.*?(\|.*?)\n\n.*?full name:\n\n(\|.*?)\n\n", PAGE.read_text(encoding="utf-8"), re.S).groups()
+    tables = r"Under `train/`.*?(\|.*?)\n\n.*?full name:\n\n(\|.*?)\n\n"
+    both, full = re.search(tables, PAGE.read_text(encoding="utf-8"), re.S).groups()
 
     def first_column(table):
         return [name for row in table.splitlines()[2:] for name in re.findall(r"`([^`]+)`", row.split("|")[1])]

@@ -19,7 +19,10 @@ from lit_rlhf.callbacks.progress import ProgressBar, _short
 class Data(LightningDataModule):
     """Two items; the second has a repeat that does not count. Rows are given out of order, as ranks share them."""
 
-    items = ((preferences(0, prompts=2), preferences(1, prompts=1)), (preferences(2, prompts=1), preferences(3, prompts=1)))
+    items = (
+        (preferences(0, prompts=2), preferences(1, prompts=1)),
+        (preferences(2, prompts=1), preferences(3, prompts=1)),
+    )
     names = (((("f:2", "f:3")), ("f:1",)), (("f:4",), ()))
 
     def predict_dataloader(self):
@@ -39,7 +42,8 @@ def test_lines_are_in_the_order_of_the_data_without_repeats(tmp_path, capsys):
                       enable_model_summary=False, callbacks=[PredictionWriter(tmp_path)])
     trainer.predict(module, Data(), return_predictions=False)
     lines = [json.loads(line) for line in (tmp_path / "predictions.jsonl").read_text().splitlines()]
-    assert [(line["row"], line["completion"]) for line in lines] == [(f"f:{row}", k) for row in (1, 2, 3, 4) for k in (0, 1)]
+    found = [(line["row"], line["completion"]) for line in lines]
+    assert found == [(f"f:{row}", number) for row in (1, 2, 3, 4) for number in (0, 1)]
     batch = Data.items[0][0]
     lengths = batch.sequences.completion_lengths.tolist()
     logps = Bigram().token_logps(batch.sequences).values.detach().split(lengths)

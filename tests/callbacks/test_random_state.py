@@ -8,7 +8,8 @@ from lit_rlhf.callbacks.random_state import RandomState
 
 
 def draws():
-    return random.random(), random.gauss(0, 1), np.random.rand(), np.random.randn(), torch.rand(1).item(), torch.randn(1).item()
+    ours = random.random(), random.gauss(0, 1), np.random.rand(), np.random.randn()
+    return *ours, torch.rand(1).item(), torch.randn(1).item()
 
 
 def test_every_generator_goes_on_where_it_was_even_through_a_safe_file():

@@ -26,15 +26,17 @@ class Terminated(Callback):
 
 
 def _train(rank, port, folder, name, settings, stop):
-    os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "WORLD_SIZE": "2", "NODE_RANK": "0", "LOCAL_RANK": str(rank)}
+    os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "WORLD_SIZE": "2", "NODE_RANK": "0"}
+    os.environ["LOCAL_RANK"] = str(rank)
     warnings.simplefilter("ignore")
     logging.getLogger("lightning.pytorch").setLevel(logging.CRITICAL)
     torch.set_num_threads(1)
     seed_everything(rank, verbose=False)
     module, last = Toy(), folder / "last.ckpt"
+    callbacks = [*([Terminated()] if stop else []), RunCheckpoint(folder, every_n_updates=3)]
     trainer = Trainer(
-        strategy="ddp", devices=2, accelerator="cpu", callbacks=[*([Terminated()] if stop else []), RunCheckpoint(folder, every_n_updates=3)],
-        logger=False, enable_progress_bar=False, enable_model_summary=False, use_distributed_sampler=False, **settings,
+        strategy="ddp", devices=2, accelerator="cpu", callbacks=callbacks, logger=False, enable_progress_bar=False,
+        enable_model_summary=False, use_distributed_sampler=False, **settings,
     )
     try:
         trainer.fit(module, datamodule=ToyData(4), ckpt_path=last if last.exists() else None)

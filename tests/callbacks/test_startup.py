@@ -130,7 +130,8 @@ class Forgetful(LightningModule):
         self.trunk, self.head = nn.Linear(2, 2), nn.Linear(2, 1)
 
     def state_dict(self, *args, **kwargs):
-        return {name: value for name, value in super().state_dict(*args, **kwargs).items() if not name.startswith("head")}
+        state = super().state_dict(*args, **kwargs)
+        return {name: value for name, value in state.items() if not name.startswith("head")}
 
 
 def test_a_weight_that_is_not_saved_trips():
@@ -163,8 +164,10 @@ def test_a_wrong_reference_stops_the_run(capsys):
         run(Copy(honest=False), capsys)
 
 
-@pytest.mark.parametrize("reference", [FrozenCopy(), FrozenCopy(dtype="bfloat16"), EMA(), FromCheckpoint("lit_rlhf/reviews")],
-                         ids=lambda reference: type(reference).__name__)
+@pytest.mark.parametrize(
+    "reference", [FrozenCopy(), FrozenCopy(dtype="bfloat16"), EMA(), FromCheckpoint("lit_rlhf/reviews")],
+    ids=lambda reference: type(reference).__name__,
+)
 def test_a_language_model_passes_every_check(reference, capsys):
     module = Algorithm(Actor("lit_rlhf/reviews"), Pairwise(), reference)
     fit(module, GivenItems([(reviews(),)]), callbacks=[StartupChecks()])
@@ -174,8 +177,8 @@ def test_a_language_model_passes_every_check(reference, capsys):
 
 
 def reviews():
-    ends = torch.tensor([0, 2])
-    return PreferenceBatch(sequences([[1, 5], [2, 5]], [[9, 16], [10, 16], [9, 16], [11, 16]]), ends, ends + 1, torch.ones(2))
+    given, ends = sequences([[1, 5], [2, 5]], [[9, 16], [10, 16], [9, 16], [11, 16]]), torch.tensor([0, 2])
+    return PreferenceBatch(given, ends, ends + 1, torch.ones(2))
 
 
 def test_checks_leave_the_run_as_it_was(capsys):

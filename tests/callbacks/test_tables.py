@@ -57,10 +57,15 @@ class Half(FrozenBigram):
         return torch.full((len(sequences.completion_ids),), 0.5).log()
 
 
+def fast(groups):
+    return torch.optim.SGD(groups, lr=0.5)
+
+
 def run(folder, table, **settings):
     logger = TensorBoardLogger(folder.parent, name=folder.name, version="")
     module = Algorithm(Actor("lit_rlhf/reviews"), Pairwise(), Half())
-    fit(module, Data(), callbacks=[RunRecord(folder), table], logger=logger, **{"val_check_interval": 2, "num_sanity_val_steps": 1} | settings)
+    usual = {"val_check_interval": 2, "num_sanity_val_steps": 1}
+    fit(module, Data(), callbacks=[RunRecord(folder), table], logger=logger, **usual | settings)
     logger.finalize("success")
     rows = [json.loads(line) for line in (folder / "samples.jsonl").read_text().splitlines()]
     return module, rows
@@ -113,8 +118,9 @@ def test_the_page_and_the_description_of_the_run(tmp_path):
 def test_a_run_directory_is_a_model_again(tmp_path):
     from lit_rlhf.callbacks.checkpointing import RunCheckpoint
 
-    module = Algorithm(Actor("lit_rlhf/reviews"), Pairwise(), optimizer=lambda groups: torch.optim.SGD(groups, lr=0.5))
-    fit(module, Data(), callbacks=[RunRecord(tmp_path), RunCheckpoint(tmp_path / "checkpoints", monitor=None)], enable_checkpointing=True)
+    module = Algorithm(Actor("lit_rlhf/reviews"), Pairwise(), optimizer=fast)
+    checkpoint = RunCheckpoint(tmp_path / "checkpoints", monitor=None)
+    fit(module, Data(), callbacks=[RunRecord(tmp_path), checkpoint], enable_checkpointing=True)
     again = Actor(str(tmp_path))
     again.build()
     assert all(map(torch.equal, again.parameters(), module.actor.parameters()))
@@ -129,7 +135,7 @@ def test_cells_do_not_break_the_table():
 def test_validating_after_training_keeps_the_reference_of_the_start(tmp_path):
     from lit_rlhf.components.reference import FrozenCopy
 
-    module = Algorithm(Actor("lit_rlhf/reviews"), Pairwise(), FrozenCopy(), optimizer=lambda groups: torch.optim.SGD(groups, lr=0.5))
+    module = Algorithm(Actor("lit_rlhf/reviews"), Pairwise(), FrozenCopy(), optimizer=fast)
     trainer = fit(module, Data())
     trainer.validate(module, Data(), verbose=False)
     sequences = pairs().sequences
