@@ -43,6 +43,9 @@ class Reviews(PlannedData):
         InputError: an argument is out of range, or the tokenizer is not the built-in task's.
     """
 
+    max_completion_tokens = grammar.MAX_WORDS
+    """A review that has not ended by then is cut."""
+
     def __init__(
         self,
         batch_size: int = 64,
@@ -60,9 +63,6 @@ class Reviews(PlannedData):
                 raise InputError(f"data.{name}: {value}, expected {least} or more")
         self.responses, self.labels, self.size, self.val_size = responses, labels, size, val_size
 
-    max_completion_tokens = grammar.MAX_WORDS
-    """A review that has not ended by then is cut."""
-
     def reward_of(self, prompt_ids: np.ndarray, completion_ids: np.ndarray) -> float | None:
         """The reward of one response; None where this is not one of the task's prompts and responses."""
         prompt, response = grammar.decoded(prompt_ids), tuple(grammar.TOKENS[index] for index in completion_ids)
@@ -75,7 +75,7 @@ class Reviews(PlannedData):
         if ids != list(range(len(grammar.TOKENS))):
             raise InputError(
                 f"data: Reviews speaks {len(grammar.TOKENS)} words of its own, which the tokenizer of the model does not have. "
-                "Use the model of lit_rlhf/assets/reviews (or its tokenizer), or data: Files with data for this model"
+                "Train the model lit_rlhf/reviews, give yours that name as its tokenizer, or choose data of yours with Files"
             )
 
     def load(self, split: Split) -> ReviewGroups:
