@@ -28,6 +28,7 @@ class Encoded:
 class Encoder:
     """The only place where text becomes tokens. Nothing is added: special tokens are those written in the text.
 
+    `prefix` are the tokens that the tokenizer puts before a plain text (BOS, mostly).
     It works on a copy of the tokenizer, so that no padding or truncation set elsewhere touches it, nor does it touch any.
 
     Raises:
@@ -43,13 +44,22 @@ class Encoder:
                 "use a tokenizer with a tokenizer.json"
             )
         described = json.loads(tokenizer.backend_tokenizer.to_str())
-        self._copy = Tokenizer.from_str(json.dumps(_untrimmed(described) | {"padding": None, "truncation": None}))
+        self.description = json.dumps(_untrimmed(described) | {"padding": None, "truncation": None})
+        self._copy = Tokenizer.from_str(self.description)
+        self.prefix = self._prefix()
 
     def __call__(self, texts: Sequence[str]) -> list[Encoded]:
         try:
             return [_encoded(encoding) for encoding in self._encodings(list(texts))]
         except Exception as error:  # tokenizers raises plain exceptions
             raise InputError(f"the tokenizer cannot write a text of the data: {error}. Use a tokenizer with all its characters") from error
+
+    def _prefix(self) -> tuple[int, ...]:
+        if not self._copy.encode("").ids:
+            return ()
+        bare, whole = self._copy.encode("a", add_special_tokens=False).ids, self._copy.encode("a").ids
+        place = next((i for i in range(len(whole) - len(bare) + 1) if whole[i : i + len(bare)] == bare), 0)
+        return tuple(whole[:place])
 
     def _encodings(self, texts: list[str]) -> list[Any]:
         if len(texts) < 64:  # encode_batch makes threads, which a forked worker must not meet
@@ -67,16 +77,6 @@ def _untrimmed(node: Any) -> Any:
     if isinstance(node, dict):
         return {key: False if key == "trim_offsets" else value if key == "vocab" else _untrimmed(value) for key, value in node.items()}
     return [_untrimmed(value) for value in node] if isinstance(node, list) and node and isinstance(node[0], dict) else node
-
-
-def prefix_of(tokenizer: Any) -> tuple[int, ...]:
-    """The tokens that the tokenizer puts before a text (BOS, mostly)."""
-    if not tokenizer("")["input_ids"]:
-        return ()
-    bare = tokenizer("a", add_special_tokens=False)["input_ids"]
-    whole = tokenizer("a")["input_ids"]
-    place = next((i for i in range(len(whole) - len(bare) + 1) if whole[i : i + len(bare)] == bare), 0)
-    return tuple(whole[:place])
 
 
 @dataclass(frozen=True)

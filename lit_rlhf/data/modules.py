@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -167,8 +166,8 @@ class Files(PlannedData):
         limits = Limits(longest, self.max_prompt_length, self.overflow)
         reading = Reading("text", self.as_messages, self.turns)
         preparation = Preparation(reading, self.signal, self.rules, tokenisation, limits, tokenizer.bos_token_id)
-        told = (self.signal, self.rules, limits, tokenisation.prefix, tokenisation.stop_set, sorted(tokenisation.template.arguments.items()))
-        return Recipe(preparation, self.format, self.columns, f"{_digest(tokenizer)}\n{told}")
+        told = (tokenisation.identity, self.signal, self.rules, limits, tokenizer.bos_token_id)
+        return Recipe(preparation, self.format, self.columns, repr(told))
 
     def _own_tokenizer(self) -> Any:
         from transformers import AutoTokenizer
@@ -299,12 +298,6 @@ class _Attached:
 def _listed(sources: Sources | None) -> tuple[Source, ...]:
     several = [] if sources is None else [sources] if isinstance(sources, (str, Source)) else sources
     return tuple(Source(source) if isinstance(source, str) else source for source in several)
-
-
-def _digest(tokenizer: Any) -> str:
-    """A hash of everything that a tokenizer does."""
-    told = f"{tokenizer.backend_tokenizer.to_str()}\n{tokenizer.chat_template}\n{sorted(tokenizer.special_tokens_map.items(), key=str)}"
-    return hashlib.blake2b(told.encode(), digest_size=16).hexdigest()
 
 
 def _generation_stops(tokenizer: Any) -> tuple[int, ...]:

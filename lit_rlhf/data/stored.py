@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -9,14 +10,11 @@ from typing import Any
 
 import numpy as np
 
-import lit_rlhf
 from lit_rlhf.data.columns import renamed
 from lit_rlhf.data.preparation import Outcome, Preparation, joined, same_prompt
 from lit_rlhf.data.records import Group, Pair, RowError
 from lit_rlhf.data.sources import Table, quiet
 
-_LAYOUT = 1
-"""Raised when the columns or the meaning of the numbers in them change."""
 _BATCH = 256
 
 
@@ -39,7 +37,7 @@ def prepared(table: Table, columns: dict[str, str | None], preparation: Preparat
         rows = [read(index, stored)[1] for index, stored in enumerate(table.data)]
         grouped = same_prompt(rows)
         members = grouped if len(grouped) < len(rows) else None
-    fingerprint = _digest(table.data._fingerprint, recipe, str(_LAYOUT), lit_rlhf.__version__, table.name)
+    fingerprint = _digest(table.data._fingerprint, recipe, _own_code(), table.name)
     if members is not None:
         source = datasets.Dataset.from_dict({"members": members})
 
@@ -74,6 +72,12 @@ def _cache_file(data: Any, fingerprint: str) -> str | None:
     """Beside the rows; None where those are in memory."""
     files = data.cache_files
     return str(Path(files[0]["filename"]).parent / f"lit_rlhf-{fingerprint}.arrow") if files else None
+
+
+@functools.cache
+def _own_code() -> str:
+    """A hash of the code of this folder: what another version stored is not read."""
+    return _digest(*(path.read_text(encoding="utf-8") for path in sorted(Path(__file__).parent.glob("*.py"))))
 
 
 def _digest(*parts: str) -> str:

@@ -64,6 +64,7 @@ class ChatTemplate:
             self.arguments["chat_template"] = _contents(template)
         elif not own:
             self.arguments |= {"chat_template": PLAIN, "bos": bos, "eos": tokenizer.eos_token or ""}
+        self.identity = repr((own, sorted(self.arguments.items(), key=str)))
         self.suffix = self._after_the_reply()
 
     def render(self, messages: Sequence[Message], generation: bool = False) -> str:
@@ -80,7 +81,7 @@ class ChatTemplate:
                 tokenize=False, add_generation_prompt=generation, **self.arguments,
             )
         except Exception as error:  # whatever the template's author raises
-            raise RowError(f"the chat template refuses the messages: {str(error).splitlines()[0] if str(error) else error!r}") from error
+            raise RowError(f"the chat template refuses the messages: {(str(error) or repr(error)).splitlines()[0]}") from error
 
     def rendered(self, prompt: Sequence[Message], completion: Sequence[Message], terminator: str | None) -> Rendered:
         """The conversation with the spans of the completion's trained turns, each to the end of its terminator.

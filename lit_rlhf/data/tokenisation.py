@@ -7,13 +7,14 @@ set, which is trained; an empty one is its terminator alone.
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from lit_rlhf.data.encoding import Encoded, Encoder, StopSet, prefix_of, stop_set
+from lit_rlhf.data.encoding import Encoded, Encoder, StopSet, stop_set
 from lit_rlhf.data.records import Completion, Group, Pair, Record, RowError
 from lit_rlhf.data.templates import ChatTemplate, Rendered, Turn
 from lit_rlhf.errors import InputError
@@ -50,13 +51,20 @@ class Tokenisation:
         template_arguments: Mapping[str, Any] | None = None,
         generation_stops: Iterable[int] = (),
     ) -> None:
-        self.encode, self.prefix = Encoder(tokenizer), prefix_of(tokenizer)
+        self.encode = Encoder(tokenizer)
+        self.prefix = self.encode.prefix
         self.template = ChatTemplate(tokenizer, chat_template, template_arguments, "".join(tokenizer.convert_ids_to_tokens(self.prefix)))
         self._turn_end = self._terminator(tokenizer)
         self.stop_set: StopSet = stop_set(tokenizer, generation_stops, None if self._turn_end is None else self._turn_end[0])
         self.eos = tokenizer.eos_token_id if self._turn_end is None or tokenizer.eos_token_id is not None else self._turn_end[0]
         if self.eos is None:
             raise InputError("the tokenizer has no EOS token and its template no terminator: the model would never learn to stop. Set eos_token")
+
+    @property
+    def identity(self) -> str:
+        """A hash of everything that the tokens of a record depend on."""
+        told = (self.encode.description, self.template.identity, self.stop_set, self.eos)
+        return hashlib.blake2b(repr(told).encode(), digest_size=16).hexdigest()
 
     def __call__(self, records: Sequence[Record]) -> list[Tokenised | RowError]:
         """The groups of records, with the error in the place of a record that cannot be one."""
