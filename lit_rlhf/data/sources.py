@@ -131,10 +131,25 @@ def _table_of_file(path: str, cache_dir: str | None, streaming: bool) -> Table:
         raise InputError(f"data: {path}: unknown kind of file; expected {', '.join(_READERS)}, also with {', '.join(_COMPRESSED)}")
     if reader == "json" and (rows := _whole_json(path)) is not None:
         return _in_memory(name, rows, streaming)
-    csv = {"dtype": str, "keep_default_na": False, "sep": "\t" if _suffix(path) == ".tsv" else ","} if reader == "csv" else {}
+    csv = _as_text(path) if reader == "csv" else {}
     builder = reader if reader in ("csv", "parquet") else "text"
     given = {"data_files": [path], "split": "train", "cache_dir": cache_dir, "streaming": streaming}
     return Table(name, _readable(path, builder, **given, **csv), lines=reader in ("lines", "json"))
+
+
+def _as_text(path: str) -> dict[str, Any]:
+    """How a table of cells is read: every cell is text, so that NA is a word and 007 keeps its zeros."""
+    import csv
+
+    import fsspec
+    from datasets import Features, Value
+
+    separator = "\t" if _suffix(path) == ".tsv" else ","
+    with fsspec.open(path, "rt", encoding="utf-8", compression="infer", newline="") as file:
+        header = next(csv.reader(file, delimiter=separator), [])
+    if not header:
+        raise InputError(f"data: {path}: empty, expected a first line with the names of the columns")
+    return {"sep": separator, "keep_default_na": False, "features": Features(dict.fromkeys(header, Value("string")))}
 
 
 def _table_of_hub(source: Source, cache_dir: str | None, streaming: bool) -> Table:

@@ -1,0 +1,27 @@
+"""Connected components of pair graphs."""
+
+import numpy as np
+
+from lit_rlhf.data.coverage import coverage
+from lit_rlhf.data.records import Group, Pair
+
+
+def group(prompt, responses, *pairs):
+    return Group(np.array([prompt]), tuple(np.array([response]) for response in responses), pairs=tuple(Pair(*pair) for pair in pairs))
+
+
+def test_a_chain_is_connected_and_two_pairs_are_not():
+    found = coverage([group(1, (1, 2, 3, 4), (0, 1), (1, 2), (2, 3)), group(2, (1, 2, 3, 4), (0, 1), (2, 3))])
+    assert (found.prompts, found.responses, found.pairs, found.components, found.connected) == (2, 8, 5, 3, 1)
+    assert (found.responses_per_prompt, found.pairs_per_prompt) == (4.0, 2.5)
+
+
+def test_the_same_prompt_and_response_in_several_rows_count_once():
+    found = coverage([group(1, (1, 2), (0, 1)), group(1, (2, 3), (0, 1)), group(1, (4, 5), (0, 1))])
+    assert (found.prompts, found.responses, found.components, found.connected) == (1, 5, 2, 0)
+
+
+def test_responses_without_pairs_are_apart():
+    found = coverage([group(1, (1, 2, 3))])
+    assert (found.pairs, found.components, found.connected) == (0, 3, 0)
+    assert coverage([]).prompts == 0
