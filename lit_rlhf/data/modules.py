@@ -17,7 +17,7 @@ from lit_rlhf.data.planner import PlannedData, Split
 from lit_rlhf.data.preparation import Preparation, Reading, Turns
 from lit_rlhf.data.report import DataReport, SplitReport, sample_text
 from lit_rlhf.data.rewards import RewardStep
-from lit_rlhf.data.signals import Labels, Pairs, Rules
+from lit_rlhf.data.signals import ALONE, Labels, Pairs, Rules
 from lit_rlhf.data.sources import Source, tables
 from lit_rlhf.data.splits import held_out, mixed
 from lit_rlhf.data.stored import StoredGroups, column, outcome_table
@@ -249,7 +249,13 @@ class Files(PlannedData):
             flows.append(Flow(tuple(found), columns, preparation, source.weight))
             described.append(line)
         stream = StreamedGroups(tuple(flows), self.seed, self.shuffle_buffer, self.tolerate, drops=self.overflow != "error")
-        head = Gathered(outcome_table(stream.head(_HEAD)), (_HEAD,), tuple(described))
+        outcomes = stream.head(_HEAD)
+        if outcomes and {outcome.reason for outcome in outcomes} == {ALONE}:
+            raise InputError(
+                f"data: the first {len(outcomes)} rows have one response each, and a stream does not bring rows with the same prompt together: "
+                "write the responses of a prompt in one row, or set data.streaming to false"
+            )
+        head = Gathered(outcome_table(outcomes), (_HEAD,), tuple(described))
         self._wrong["train"], self._gathered["train"] = refuse(head, self.tolerate, drops=self.overflow != "error"), head
         self._reported("train", head.data, only(head.data, lambda fate: fate == "kept"))
         return stream

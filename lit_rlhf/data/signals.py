@@ -67,6 +67,8 @@ def signals_of(format: Format, columns: Collection[str] = (), label_above: float
     return frozenset(found)
 
 
+ALONE = "one response, no pair"
+"""Why a row is left out where pairs are read."""
 _WORDS: dict[Signal, str] = {
     "gap": "pairs with reward differences", "preference": "pairs", "reward": "rewards", "label": "labels (desirable or not)",
     "demonstration": "completions",
@@ -127,7 +129,7 @@ def _gap(record: Record, preference: Preference, rules: Rules) -> float:
 def _scored_pairs(record: Record, rules: Rules) -> Selection:
     raw = _rewards(record)
     if len(raw) < 2:
-        return Selection(None, "one response, no pair")
+        return Selection(None, ALONE)
     rewards = [transformed(reward, rules.transform) for reward in raw]
     edges = _edges(rewards, rules.pairs)
     at_clip = [rules.source_clip is not None and not rules.source_clip[0] < reward < rules.source_clip[1] for reward in raw]
