@@ -178,7 +178,7 @@ def _aligned(row: Mapping[str, Any], column: str, n: int, read: Callable[[Any, s
 
 def _unpaired(row: Mapping[str, Any]) -> _Read:
     prompt, completion = _parts(row, row["completion"], "completion")
-    return prompt, (Completion(completion, number(row, "reward"), _label(row["label"], "label")),), ()
+    return prompt, (Completion(completion, label=_label(row["label"], "label")),), ()
 
 
 def _completion(row: Mapping[str, Any]) -> _Read:

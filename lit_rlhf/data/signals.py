@@ -63,7 +63,7 @@ def signals_of(format: Format, columns: Collection[str] = (), label_above: float
     if format == "scored":
         found |= {"reward", "gap", "preference"} | ({"label"} if label_above is not None or columns & {"label", "responses"} else set())
     if format == "unpaired":
-        found |= {"label"} | ({"reward"} if "reward" in columns else set())
+        found |= {"label"}
     return frozenset(found)
 
 
@@ -76,7 +76,7 @@ _WORDS: dict[Signal, str] = {
 _WITH: dict[Signal, str] = {
     "gap": "scored; preference with reward_chosen and reward_rejected, gap or probability",
     "preference": "preference; scored",
-    "reward": "scored; preference with reward_chosen and reward_rejected; unpaired with reward",
+    "reward": "scored; preference with reward_chosen and reward_rejected",
     "label": "unpaired; preference; scored with label in its responses, or with data.label_above",
     "demonstration": "every format but prompts",
 }
