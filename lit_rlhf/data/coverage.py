@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -24,6 +24,8 @@ class Coverage:
     components: int
     connected: int
     """Prompts whose responses are all connected."""
+    rows: int = 0
+    """Of how many rows this is."""
 
     @property
     def responses_per_prompt(self) -> float:
@@ -34,15 +36,16 @@ class Coverage:
         return self.pairs / max(self.prompts, 1)
 
 
-def coverage(groups: Iterable[Group]) -> Coverage:
-    """The coverage of groups. The same prompt in several groups, and the same response, count once."""
+def coverage(groups: Sequence[Group], most: int | None = None) -> Coverage:
+    """The coverage of groups, or of the first `most`. The same prompt in several groups, and the same response, count once."""
     from scipy.sparse import coo_array
     from scipy.sparse.csgraph import connected_components
 
     prompts: dict[bytes, int] = {}
     nodes: dict[tuple[int, bytes], int] = {}
     edges: list[tuple[int, int]] = []
-    for group in groups:
+    rows = len(groups) if most is None else min(len(groups), most)
+    for group in (groups[index] for index in range(rows)):
         prompt = prompts.setdefault(_key(group.prompt_ids), len(prompts))
         own = [nodes.setdefault((prompt, _key(ids)), len(nodes)) for ids in group.completions]
         edges += [(own[pair.chosen], own[pair.rejected]) for pair in group.pairs]
@@ -53,7 +56,7 @@ def coverage(groups: Iterable[Group]) -> Coverage:
     count, component = connected_components(graph, directed=False)
     prompt_of = np.array([prompt for prompt, _ in nodes])
     parts = np.bincount(np.unique(np.stack([prompt_of, component]), axis=1)[0], minlength=len(prompts))
-    return Coverage(len(prompts), len(nodes), len(ends), int(count), int((parts == 1).sum()))
+    return Coverage(len(prompts), len(nodes), len(ends), int(count), int((parts == 1).sum()), rows)
 
 
 def _key(ids: np.ndarray) -> bytes:

@@ -153,7 +153,7 @@ def split_report(data: Any, groups: StoredGroups, repeated: int = 0) -> SplitRep
         straddles=total["straddles"], empties=total["empties"], ties=total["ties"], clipped_pairs=_total(data, "clipped_pairs"),
         prompt_lengths=Lengths.of(prompts), completion_lengths=Lengths.of(lengths.flatten().to_numpy(zero_copy_only=False)),
         trained=_total(kept, "trained") / max(int((prompts + list_sums(lengths)).sum()), 1),
-        coverage=coverage(groups[index] for index in range(min(len(groups), _TOGETHER))),
+        coverage=coverage(groups, _TOGETHER),
     )
 
 

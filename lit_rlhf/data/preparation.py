@@ -113,6 +113,10 @@ class Preparation:
 def prompt_key(record: Record) -> str:
     """A hash of the prompt, or of the text where there is none."""
     what = record.prompt if record.prompt is not None else [completion.text for completion in record.completions]
+    return _hash(what)
+
+
+def _hash(what: Any) -> str:
     return hashlib.blake2b(json.dumps(what, sort_keys=True, default=str).encode(), digest_size=8).hexdigest()
 
 
@@ -126,11 +130,11 @@ def _last_turns(record: Record) -> Record:
     return dataclasses.replace(record, prompt=messages[:last], completions=(completion,))
 
 
-def same_prompt(rows: Sequence[Mapping[str, Any] | RowError | None]) -> list[list[int]]:
+def same_prompt(rows: Iterable[Mapping[str, Any] | RowError | None]) -> list[list[int]]:
     """The indices of flat rows (a prompt, one response, its reward) that share a prompt, in the order of first appearance."""
     members: dict[Any, list[int]] = {}
     for index, row in enumerate(rows):
-        members.setdefault(json.dumps(row["prompt"], sort_keys=True) if _is_flat(row) else index, []).append(index)
+        members.setdefault(_hash(row["prompt"]) if _is_flat(row) else index, []).append(index)
     return list(members.values())
 
 
@@ -142,8 +146,6 @@ def _is_flat(row: Mapping[str, Any] | RowError | None) -> bool:
 
 def joined(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     """Flat rows of one prompt as one row with K responses."""
-    if len(rows) == 1:
-        return dict(rows[0])
     fields = {"completion": "text", "reward": "reward", "label": "label"}
     responses = [{fields[name]: row[name] for name in fields if row.get(name) is not None} for row in rows]
     return {name: value for name, value in rows[0].items() if name not in fields} | {"responses": responses}

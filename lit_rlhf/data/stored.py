@@ -32,24 +32,22 @@ def prepared(table: Table, columns: dict[str, str | None], preparation: Preparat
     def read(index: int, stored: dict[str, Any]) -> tuple[str, Any]:
         return table.place(index), readable(table, stored, columns)
 
-    source, members = table.data, None
-    if preparation.reading.format == "scored":
-        rows = [read(index, stored)[1] for index, stored in enumerate(table.data)]
-        grouped = same_prompt(rows)
-        members = grouped if len(grouped) < len(rows) else None
-    fingerprint = _digest(table.data._fingerprint, recipe, _own_code(), table.name)
-    if members is not None:
-        source = datasets.Dataset.from_dict({"members": members})
-
-    def batch(stored: dict[str, list[Any]], indices: list[int]) -> dict[str, list[Any]]:
-        if members is not None:
-            return as_columns(preparation([_together(table, rows, own) for own in stored["members"]]))
+    def one_by_one(stored: dict[str, list[Any]], indices: list[int]) -> dict[str, list[Any]]:
         each = ({name: values[k] for name, values in stored.items()} for k in range(len(indices)))
         return as_columns(preparation([read(index, row) for index, row in zip(indices, each, strict=True)]))
 
+    def together(stored: dict[str, list[Any]], indices: list[int]) -> dict[str, list[Any]]:
+        return as_columns(preparation([_together([read(index, table.data[index]) for index in own]) for own in stored["members"]]))
+
+    source, work = table.data, one_by_one
+    if preparation.reading.format == "scored":
+        members = same_prompt(read(index, stored)[1] for index, stored in enumerate(table.data))
+        if len(members) < len(table.data):
+            source, work = datasets.Dataset.from_dict({"members": members}), together
+    fingerprint = _digest(table.data._fingerprint, recipe, _own_code(), table.name)
     with quiet():
         return source.map(
-            batch, batched=True, batch_size=_BATCH, with_indices=True, remove_columns=source.column_names, features=_features(),
+            work, batched=True, batch_size=_BATCH, with_indices=True, remove_columns=source.column_names, features=_features(),
             new_fingerprint=fingerprint, cache_file_name=_cache_file(table.data, fingerprint), load_from_cache_file=True,
         )
 
@@ -63,9 +61,12 @@ def readable(table: Table, stored: dict[str, Any], columns: dict[str, str | None
         return error
 
 
-def _together(table: Table, rows: Sequence[Any], own: Sequence[int]) -> tuple[str, Any]:
-    place = table.place(own[0]) + "".join(f",{index + 1}" for index in own[1:])
-    return place, joined([rows[index] for index in own]) if isinstance(rows[own[0]], dict) else rows[own[0]]
+def _together(rows: Sequence[tuple[str, Any]]) -> tuple[str, Any]:
+    """The rows of one prompt as one, called after all of them: file:3,7."""
+    (place, first), *others = rows
+    if not others:
+        return place, first
+    return place + "".join("," + other.rpartition(":")[2] for other, _ in others), joined([row for _, row in rows])
 
 
 def _cache_file(data: Any, fingerprint: str) -> str | None:

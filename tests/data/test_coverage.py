@@ -25,3 +25,8 @@ def test_responses_without_pairs_are_apart():
     found = coverage([group(1, (1, 2, 3))])
     assert (found.pairs, found.components, found.connected) == (0, 3, 0)
     assert coverage([]).prompts == 0
+
+
+def test_a_part_of_many_rows_says_so():
+    found = coverage([group(index, (1, 2), (0, 1)) for index in range(5)], most=3)
+    assert (found.rows, found.prompts, found.pairs) == (3, 3, 3)

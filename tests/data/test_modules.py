@@ -236,10 +236,14 @@ def test_sources_may_have_columns_and_formats_of_their_own(build, tmp_path):
 # ---- storage
 
 
-def test_what_was_tokenised_is_read_again_and_another_composition_reads_its_own(build, tmp_path, monkeypatch):
+FLAT = [{"prompt": f"Q{i % 5}", "completion": f" {i}", "reward": i} for i in range(10)]
+
+
+@pytest.mark.parametrize("mine", [pairs(5), FLAT], ids=["pairs", "flat"])
+def test_what_was_tokenised_is_read_again_and_another_composition_reads_its_own(mine, build, tmp_path, monkeypatch):
     from lit_rlhf.data.tokenisation import Tokenisation
 
-    path = write(tmp_path / "mine.jsonl", pairs(5))
+    path = write(tmp_path / "mine.jsonl", mine)
     build(path)
     calls = []
     original = Tokenisation.__call__

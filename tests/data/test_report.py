@@ -15,7 +15,7 @@ REPORT = DataReport(
     splits={
         "train": SplitReport(
             rows=10, kept=7, truncated=1, dropped={"wrong": 2, "too long": 1}, completions=14, pairs=7, straddles=3, empties=1, ties=2,
-            prompt_lengths=Lengths.of([1, 2, 3]), completion_lengths=Lengths.of([4]), trained=0.5, coverage=Coverage(7, 14, 7, 7, 7),
+            prompt_lengths=Lengths.of([1, 2, 3]), completion_lengths=Lengths.of([4]), trained=0.5, coverage=Coverage(7, 14, 7, 7, 7, 7),
         ),
         "val": SplitReport(rows=2, kept=2),
     },
