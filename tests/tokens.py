@@ -14,11 +14,17 @@ ALPHABET = sorted(pre_tokenizers.ByteLevel.alphabet())
 
 def byte_level(text: str) -> str:
     """How a byte-level vocabulary spells a text."""
-    return "".join(piece for piece, _ in pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False).pre_tokenize_str(text))
+    return "".join(
+        piece for piece, _ in pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False).pre_tokenize_str(text)
+    )
 
 
 def byte_tokenizer(
-    *words: str, bos: str | None = None, eos: str | None = "<eos>", specials: tuple[str, ...] = (), template: str | None = None
+    *words: str,
+    bos: str | None = None,
+    eos: str | None = "<eos>",
+    specials: tuple[str, ...] = (),
+    template: str | None = None,
 ) -> PreTrainedTokenizerFast:
     """One token per byte and one per given word (and per beginning of a word); `bos` is put before every text."""
     vocabulary, merges = {piece: index for index, piece in enumerate(ALPHABET)}, []
@@ -34,7 +40,9 @@ def byte_tokenizer(
     backend.add_special_tokens([name for name in (bos, eos, *specials) if name])
     steps = [processors.ByteLevel(trim_offsets=True)]
     if bos:
-        steps.append(processors.TemplateProcessing(single=f"{bos} $A", special_tokens=[(bos, backend.token_to_id(bos))]))
+        steps.append(
+            processors.TemplateProcessing(single=f"{bos} $A", special_tokens=[(bos, backend.token_to_id(bos))])
+        )
     backend.post_processor = processors.Sequence(steps)
     named = {name: value for name, value in (("bos_token", bos), ("eos_token", eos), ("pad_token", eos)) if value}
     return PreTrainedTokenizerFast(tokenizer_object=backend, chat_template=template, **named)

@@ -38,9 +38,15 @@ def check_columns(columns: Mapping[str, str | None]) -> None:
     """Raises: InputError: a name that no format knows, or a path that cannot be read."""
     for name, path in columns.items():
         if name not in COLUMNS:
-            raise InputError(f"data.columns.{name}: no format has this column{_nearest(name, COLUMNS)}; they are {', '.join(COLUMNS)}")
+            raise InputError(
+                f"data.columns.{name}: no format has this column{_nearest(name, COLUMNS)}; "
+                f"they are {', '.join(COLUMNS)}"
+            )
         if path is not None and "".join(match.group(0) for match in _STEP.finditer(path)) != path.replace(".", ""):
-            raise InputError(f"data.columns.{name}: {path!r} is no path; write names joined by dots, [] for every element, [0] for one")
+            raise InputError(
+                f"data.columns.{name}: {path!r} is no path; write names joined by dots, [] for every element, "
+                "[0] for one"
+            )
 
 
 def renamed(row: Mapping[str, Any], columns: Mapping[str, str | None]) -> dict[str, Any]:
@@ -48,8 +54,8 @@ def renamed(row: Mapping[str, Any], columns: Mapping[str, str | None]) -> dict[s
 
     Args:
         row: as it was read.
-        columns: the formats' name to the user's: a column, or a path into it (`responses[].text`, `choices[0].message.content`);
-            None hides a column.
+        columns: the formats' name to the user's: a column, or a path into it (`responses[].text`,
+            `choices[0].message.content`); None hides a column.
 
     Raises:
         RowError: a path does not lead anywhere.
@@ -73,7 +79,8 @@ def renamed_columns(names: list[str], columns: Mapping[str, str | None]) -> list
     for name, path in columns.items():
         if path is not None and _root(path) not in names:
             raise InputError(
-                f"data.columns.{name}: there is no column {_root(path)!r}{_nearest(_root(path), names)}; the columns are {', '.join(names)}"
+                f"data.columns.{name}: there is no column {_root(path)!r}{_nearest(_root(path), names)}; "
+                f"the columns are {', '.join(names)}"
             )
     kept = [ALIASES.get(name, name) for name in _untouched(names, columns)]
     return list(dict.fromkeys([*kept, *(name for name, path in columns.items() if path is not None)]))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -24,7 +24,7 @@ class Coverage:
     components: int
     connected: int
     """Prompts whose responses are all connected."""
-    rows: int = 0
+    rows: int = field(default=0, compare=False)
     """Of how many rows this is."""
 
     @property
@@ -37,7 +37,7 @@ class Coverage:
 
 
 def coverage(groups: Sequence[Group], most: int | None = None) -> Coverage:
-    """The coverage of groups, or of the first `most`. The same prompt in several groups, and the same response, count once."""
+    """The coverage of groups, or of the first `most`. The same prompt, or response of a prompt, counts once."""
     from scipy.sparse import coo_array
     from scipy.sparse.csgraph import connected_components
 

@@ -29,7 +29,7 @@ class Encoder:
     """The only place where text becomes tokens. Nothing is added: special tokens are those written in the text.
 
     `prefix` are the tokens that the tokenizer puts before a plain text (BOS, mostly).
-    It works on a copy of the tokenizer, so that no padding or truncation set elsewhere touches it, nor does it touch any.
+    It works on a copy of the tokenizer: no padding or truncation set elsewhere touches it, nor does it touch any.
 
     Raises:
         InputError: the tokenizer gives no character offsets.
@@ -40,8 +40,8 @@ class Encoder:
 
         if not getattr(tokenizer, "is_fast", False):
             raise InputError(
-                f"{type(tokenizer).__name__} gives no character offsets, by which prompts and completions are told apart: "
-                "use a tokenizer with a tokenizer.json"
+                f"{type(tokenizer).__name__} gives no character offsets, by which prompts and completions are told "
+                "apart: use a tokenizer with a tokenizer.json"
             )
         described = json.loads(tokenizer.backend_tokenizer.to_str())
         self.description = json.dumps(_untrimmed(described) | {"padding": None, "truncation": None})
@@ -52,7 +52,9 @@ class Encoder:
         try:
             return [_encoded(encoding) for encoding in self._encodings(list(texts))]
         except Exception as error:  # tokenizers raises plain exceptions
-            raise InputError(f"the tokenizer cannot write a text of the data: {error}. Use a tokenizer with all its characters") from error
+            raise InputError(
+                f"the tokenizer cannot write a text of the data: {error}. Use a tokenizer with all its characters"
+            ) from error
 
     def _prefix(self) -> tuple[int, ...]:
         if not self._copy.encode("").ids:
@@ -75,13 +77,18 @@ def _encoded(encoding: Any) -> Encoded:
 def _untrimmed(node: Any) -> Any:
     """A byte-level tokenizer leaves the space before a word out of its token's offsets unless it is told not to."""
     if isinstance(node, dict):
-        return {key: False if key == "trim_offsets" else value if key == "vocab" else _untrimmed(value) for key, value in node.items()}
-    return [_untrimmed(value) for value in node] if isinstance(node, list) and node and isinstance(node[0], dict) else node
+        return {
+            key: False if key == "trim_offsets" else value if key == "vocab" else _untrimmed(value)
+            for key, value in node.items()
+        }
+    return (
+        [_untrimmed(value) for value in node] if isinstance(node, list) and node and isinstance(node[0], dict) else node
+    )
 
 
 @dataclass(frozen=True)
 class StopSet:
-    """The tokens that end a completion: the tokenizer's EOS, those of the generation settings, the template's terminator."""
+    """The tokens that end a completion: of the tokenizer (EOS), the generation settings and the template."""
 
     ids: tuple[int, ...]
     names: tuple[str, ...]
@@ -92,15 +99,26 @@ class StopSet:
 
     def text(self) -> str:
         """`'<eos>' (2, tokenizer)`, and so on."""
-        return ", ".join(f"{n!r} ({i}, {o})" for i, n, o in zip(self.ids, self.names, self.origins, strict=True)) or "empty"
+        return (
+            ", ".join(f"{n!r} ({i}, {o})" for i, n, o in zip(self.ids, self.names, self.origins, strict=True))
+            or "empty"
+        )
 
 
 def stop_set(tokenizer: Any, generation: Iterable[int] = (), terminator: int | None = None) -> StopSet:
     """The union of the three sources, in order of id, each named with where it is from."""
     found: dict[int, list[str]] = {}
-    for origin, ids in (("tokenizer", [tokenizer.eos_token_id]), ("generation config", generation), ("template", [terminator])):
+    for origin, ids in (
+        ("tokenizer", [tokenizer.eos_token_id]),
+        ("generation config", generation),
+        ("template", [terminator]),
+    ):
         for token in ids:
             if token is not None:
                 found.setdefault(int(token), []).append(origin)
     ids = tuple(sorted(found))
-    return StopSet(ids, tuple(tokenizer.convert_ids_to_tokens(token) for token in ids), tuple(" and ".join(found[token]) for token in ids))
+    return StopSet(
+        ids,
+        tuple(tokenizer.convert_ids_to_tokens(token) for token in ids),
+        tuple(" and ".join(found[token]) for token in ids),
+    )

@@ -24,7 +24,8 @@ NEEDS: dict[Format, tuple[tuple[str, ...], ...]] = {
 }
 """The columns that make a format, in the order in which formats are tried: the first that fits is taken."""
 _HINTS = {
-    "prompt": ("question", "instruction", "query", "input", "problem"), "completion": ("answer", "output", "response", "solution"),
+    "prompt": ("question", "instruction", "query", "input", "problem"),
+    "completion": ("answer", "output", "response", "solution"),
     "messages": ("conversations", "conversation"),
 }
 
@@ -40,7 +41,9 @@ def detect(columns: Iterable[str]) -> Format:
         if any(names >= set(needed) for needed in alternatives):
             return name
     formats = "; ".join(f"{name}: {' or '.join(' + '.join(needed) for needed in NEEDS[name])}" for name in FORMATS)
-    raise InputError(f"data: the columns {', '.join(sorted(names))} are no known format{_hint(names)}. The formats are {formats}")
+    raise InputError(
+        f"data: the columns {', '.join(sorted(names))} are no known format{_hint(names)}. The formats are {formats}"
+    )
 
 
 def _hint(names: set[str]) -> str:
@@ -56,7 +59,7 @@ def to_record(row: Mapping[str, Any], format: Format, place: str, as_messages: b
         row: its columns (see `columns.renamed`).
         format: its layout.
         place: file:row.
-        as_messages: turns text into messages: a prompt the user's, a completion the assistant's, a transcript its turns.
+        as_messages: text becomes messages: a prompt the user's, a completion the assistant's, a transcript its turns.
 
     Raises:
         RowError: names the column, what was found and what was expected.
@@ -72,14 +75,21 @@ def to_record(row: Mapping[str, Any], format: Format, place: str, as_messages: b
         raise RowError(f"column weight: found {weight}, expected 0 or more")
     answer = row.get("answer")
     return Record(
-        prompt, completions, preferences, 1.0 if weight is None else weight, None if answer is None else str(answer), place,
+        prompt,
+        completions,
+        preferences,
+        1.0 if weight is None else weight,
+        None if answer is None else str(answer),
+        place,
         {name: value for name, value in row.items() if name not in COLUMNS},
     )
 
 
 def _required(row: Mapping[str, Any], format: Format) -> tuple[str, ...]:
     alternatives = NEEDS[format]
-    return next((needed for needed in alternatives if all(row.get(name) is not None for name in needed)), alternatives[-1])
+    return next(
+        (needed for needed in alternatives if all(row.get(name) is not None for name in needed)), alternatives[-1]
+    )
 
 
 def number(row: Mapping[str, Any], column: str) -> float | None:
@@ -148,11 +158,16 @@ def _responses(row: Mapping[str, Any]) -> tuple[list[tuple[Any, str]], list[floa
         return _lists({**row, "completion": elements})
     texts, rewards, labels = [], [], []
     for index, element in enumerate(elements):
-        place, name = f"responses[{index}]", next((n for n in ("text", "completion", "content", "messages") if n in element), "text")
+        place, name = (
+            f"responses[{index}]",
+            next((n for n in ("text", "completion", "content", "messages") if n in element), "text"),
+        )
         if element.get(name) is None:
             raise RowError(f"column {place}.text: missing; found {kind(element)}")
         texts.append((element[name], f"{place}.{name}"))
-        rewards.append(next((_number(element[n], f"{place}.{n}") for n in ("reward", "score") if element.get(n) is not None), None))
+        rewards.append(
+            next((_number(element[n], f"{place}.{n}") for n in ("reward", "score") if element.get(n) is not None), None)
+        )
         labels.append(None if element.get("label") is None else _label(element["label"], f"{place}.label"))
     return texts, rewards, labels
 
@@ -207,20 +222,31 @@ def _prompts(row: Mapping[str, Any]) -> _Read:
 
 
 _READ: dict[Format, Callable[[Mapping[str, Any]], _Read]] = {
-    "preference": _preference, "scored": _scored, "unpaired": _unpaired, "completion": _completion,
-    "messages": _messages, "text": _text, "prompts": _prompts,
+    "preference": _preference,
+    "scored": _scored,
+    "unpaired": _unpaired,
+    "completion": _completion,
+    "messages": _messages,
+    "text": _text,
+    "prompts": _prompts,
 }
 
 
 def _parts(row: Mapping[str, Any], value: Any, column: str) -> tuple[Text, Text]:
     """Prompt and response; without a column prompt, the response is a whole conversation or transcript."""
     response = as_text(value, column)
-    return split(response, column) if row.get("prompt") is None else after_prompt(as_text(row["prompt"], "prompt"), response, column)
+    return (
+        split(response, column)
+        if row.get("prompt") is None
+        else after_prompt(as_text(row["prompt"], "prompt"), response, column)
+    )
 
 
 def _where_apart(prompt: Text, other: Text) -> str:
     if not (isinstance(prompt, str) and isinstance(other, str)):
-        place = next((i for i, (a, b) in enumerate(zip(prompt, other, strict=False)) if a != b), min(len(prompt), len(other)))
+        place = next(
+            (i for i, (a, b) in enumerate(zip(prompt, other, strict=False)) if a != b), min(len(prompt), len(other))
+        )
         return f"from message {place} on"
     at = next((i for i, (a, b) in enumerate(zip(prompt, other, strict=False)) if a != b), min(len(prompt), len(other)))
     return f"from character {at} on: {shortened(prompt[at:], 24)!r} and {shortened(other[at:], 24)!r}"
@@ -230,6 +256,7 @@ def _chat(prompt: Text | None, completions: tuple[Completion, ...]) -> tuple[Tex
     if not isinstance(prompt, str):
         return prompt, completions
     replies = tuple(
-        Completion(({"role": "assistant", "content": c.text.strip()},), c.reward, c.label, c.clipped) for c in completions
+        Completion(({"role": "assistant", "content": c.text.strip()},), c.reward, c.label, c.clipped)
+        for c in completions
     )
     return conversation(prompt), replies

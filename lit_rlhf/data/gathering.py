@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,6 +17,7 @@ from lit_rlhf.data.preparation import Preparation, Reading
 from lit_rlhf.data.report import Lengths, SplitReport
 from lit_rlhf.data.signals import check_signal
 from lit_rlhf.data.sources import Source, Table, tables
+from lit_rlhf.data.splits import held_out, mixed
 from lit_rlhf.data.stored import StoredGroups, column, list_sums, prepared
 from lit_rlhf.errors import InputError
 
@@ -115,13 +116,20 @@ def refuse(gathered: Gathered, tolerate: float, drops: bool) -> tuple[str, ...]:
     wrong = [f"{row}: {reason}" for row, fate, reason in rows if fate == "wrong"]
     if len(wrong) > tolerate * read:
         raise InputError(
-            _listed(f"data: {len(wrong)} of {read} rows are wrong ({len(wrong) / read:.2%}), and data.tolerate is {tolerate:g}", wrong)
+            _listed(
+                f"data: {len(wrong)} of {read} rows are wrong ({len(wrong) / read:.2%}), "
+                f"and data.tolerate is {tolerate:g}",
+                wrong,
+            )
         )
     long = [f"{row}: {reason}" for row, fate, reason in rows if fate == "too_long"]
     if long and not drops:
         raise InputError(
-            _listed(f"data: {len(long)} of {read} rows are too long. Raise data.max_length, or set data.overflow to drop, "
-                    "truncate_prompt_left or truncate_completion_right", long)
+            _listed(
+                f"data: {len(long)} of {read} rows are too long. Raise data.max_length, or set data.overflow to drop, "
+                "truncate_prompt_left or truncate_completion_right",
+                long,
+            )
         )
     return tuple(wrong)
 
@@ -142,16 +150,32 @@ def split_report(data: Any, groups: StoredGroups, repeated: int = 0) -> SplitRep
     fates = column(data, "fate").to_pylist()
     kept = groups.data
     reasons = [
-        "wrong" if fate == "wrong" else "blank line" if fate == "blank" else "too long" if fate == "too_long" else reason
-        for fate, reason in zip(fates, column(data, "reason").to_pylist(), strict=True) if fate != "kept"
+        "wrong"
+        if fate == "wrong"
+        else "blank line"
+        if fate == "blank"
+        else "too long"
+        if fate == "too_long"
+        else reason
+        for fate, reason in zip(fates, column(data, "reason").to_pylist(), strict=True)
+        if fate != "kept"
     ]
     lengths, prompts = column(kept, "lengths"), column(kept, "prompt_length").to_numpy()
     total = {name: _total(kept, name) for name in ("straddles", "empties", "ties", "cut")}
     return SplitReport(
-        rows=len(fates), kept=len(groups), truncated=total["cut"], dropped=dict(Counter(reasons)), repeated=repeated,
-        completions=int(lengths.value_lengths().to_numpy(zero_copy_only=False).sum()), pairs=_count(kept, "chosen"),
-        straddles=total["straddles"], empties=total["empties"], ties=total["ties"], clipped_pairs=_total(data, "clipped_pairs"),
-        prompt_lengths=Lengths.of(prompts), completion_lengths=Lengths.of(lengths.flatten().to_numpy(zero_copy_only=False)),
+        rows=len(fates),
+        kept=len(groups),
+        truncated=total["cut"],
+        dropped=dict(Counter(reasons)),
+        repeated=repeated,
+        completions=int(lengths.value_lengths().to_numpy(zero_copy_only=False).sum()),
+        pairs=_count(kept, "chosen"),
+        straddles=total["straddles"],
+        empties=total["empties"],
+        ties=total["ties"],
+        clipped_pairs=_total(data, "clipped_pairs"),
+        prompt_lengths=Lengths.of(prompts),
+        completion_lengths=Lengths.of(lengths.flatten().to_numpy(zero_copy_only=False)),
         trained=_total(kept, "trained") / max(int((prompts + list_sums(lengths)).sum()), 1),
         coverage=coverage(groups, _TOGETHER),
     )
@@ -165,6 +189,24 @@ def _count(data: Any, name: str) -> int:
     return int(column(data, name).value_lengths().to_numpy(zero_copy_only=False).sum())
 
 
-def only(data: Any, chosen: Callable[[str], bool]) -> np.ndarray:
-    """The indices of the rows with such a fate."""
-    return np.flatnonzero([chosen(fate) for fate in column(data, "fate").to_pylist()])
+def kept_rows(data: Any) -> np.ndarray:
+    """The indices of the rows that are kept."""
+    return np.flatnonzero(np.array(column(data, "fate").to_pylist()) == "kept")
+
+
+def held_out_rows(data: Any, share: float, fold: int, seed: int) -> np.ndarray:
+    """[n] whether a row is held out; a wrong row has no prompt, and is not."""
+    keys = np.array(column(data, "key").to_pylist(), dtype=object)
+    out = np.zeros(len(keys), dtype=bool)
+    out[keys != ""] = held_out(keys[keys != ""].tolist(), share, fold, seed)
+    return out
+
+
+def training_rows(gathered: Gathered, mine: np.ndarray, weights: Sequence[float | None], seed: int) -> np.ndarray:
+    """The rows of an epoch, as indices into `mine`, the rows that are not held out: the kept ones, mixed by weight."""
+    kept = np.isin(mine, kept_rows(gathered.data))
+    source = np.repeat(np.arange(len(gathered.sizes)), gathered.sizes)[mine[kept]]
+    sizes = np.bincount(source, minlength=len(gathered.sizes))
+    starts = np.cumsum(sizes) - sizes
+    epoch = mixed(sizes.tolist(), weights, seed)
+    return np.flatnonzero(kept)[np.concatenate([start + rows for start, rows in zip(starts, epoch, strict=True)])]

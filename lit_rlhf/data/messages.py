@@ -18,7 +18,11 @@ _TURN = re.compile(f"({HUMAN}|{ASSISTANT})")
 
 def is_messages(value: Any) -> bool:
     """Whether a value is a list of messages: objects with a role."""
-    return isinstance(value, (list, tuple)) and len(value) > 0 and all(isinstance(m, dict) and ("role" in m or "from" in m) for m in value)
+    return (
+        isinstance(value, (list, tuple))
+        and len(value) > 0
+        and all(isinstance(m, dict) and ("role" in m or "from" in m) for m in value)
+    )
 
 
 def as_text(value: Any, column: str, empty: bool = True) -> Text:
@@ -44,7 +48,11 @@ def _message(message: Message, place: str) -> Message:
         raise RowError(f"column {place}.content: found {kind(content)}, expected text")
     if isinstance(content, str) and not content.strip():
         content = ""
-    rest = {key: value for key, value in message.items() if key not in ("role", "from", "content", "value") and value is not None}
+    rest = {
+        key: value
+        for key, value in message.items()
+        if key not in ("role", "from", "content", "value") and value is not None
+    }
     return {"role": ROLES.get(role, role), "content": content} | rest
 
 
@@ -62,9 +70,13 @@ def split(whole: Text, column: str) -> tuple[Text, Text]:
     if isinstance(whole, str):
         return _split_transcript(whole, column)
     if whole[-1]["role"] != "assistant":
-        raise RowError(f"column {column}: the last message is of the {whole[-1]['role']}, expected the assistant's response")
+        raise RowError(
+            f"column {column}: the last message is of the {whole[-1]['role']}, expected the assistant's response"
+        )
     if len(whole) == 1:
-        raise RowError(f"column {column}: found the assistant's response alone, expected the prompt before it, or a column prompt")
+        raise RowError(
+            f"column {column}: found the assistant's response alone, expected the prompt before it, or a column prompt"
+        )
     return whole[:-1], whole[-1:]
 
 
@@ -72,8 +84,8 @@ def _split_transcript(whole: str, column: str) -> tuple[str, str]:
     turns = [(match.group(), match.end()) for match in _TURN.finditer(whole)]
     if not turns or turns[-1][0] != ASSISTANT:
         raise RowError(
-            f"column {column}: the last turn of {shortened(whole)!r} is not the assistant's; without a column prompt, expected messages or a "
-            f"transcript whose last turn begins with {ASSISTANT!r}"
+            f"column {column}: the last turn of {shortened(whole)!r} is not the assistant's; without a column prompt, "
+            f"expected messages or a transcript whose last turn begins with {ASSISTANT!r}"
         )
     end = turns[-1][1]
     return whole[:end], whole[end:] if whole[end:].strip() else ""
@@ -93,19 +105,24 @@ def after_prompt(prompt: Text, response: Text, column: str) -> tuple[Text, Text]
         return _mixed(prompt, response, column)
     continued = response[len(prompt) :] if response[: len(prompt)] == prompt else response
     if not continued or continued[0]["role"] != "assistant":
-        raise RowError(f"column {column}: its messages neither begin with those of column prompt nor with the assistant's response")
+        raise RowError(
+            f"column {column}: its messages neither begin with those of column prompt nor with the assistant's response"
+        )
     return prompt, continued
 
 
 def _mixed(prompt: str, response: tuple[Message, ...], column: str) -> tuple[Text, Text]:
-    """A prompt of text with the messages that answer it, or with a conversation that repeats it as the user's message."""
+    """A prompt of text with the messages that answer it, or a conversation that repeats it as the user's message."""
     if response[0]["role"] == "assistant":
         return ({"role": "user", "content": prompt},), response
     users = [message["content"] for message in response if message["role"] == "user"]
     whole, last = split(response, column)
     if prompt.strip() not in [content.strip() for content in users if isinstance(content, str)]:
         found = shortened(str(users[-1])) if users else "nothing"
-        raise RowError(f"column {column}: the user says {found!r}, and column prompt is {shortened(prompt)!r}: two different prompts")
+        raise RowError(
+            f"column {column}: the user says {found!r}, and column prompt is {shortened(prompt)!r}: "
+            "two different prompts"
+        )
     return whole, last
 
 
@@ -116,5 +133,7 @@ def conversation(transcript: str) -> tuple[Message, ...]:
         return ({"role": "user", "content": transcript},)
     opening = ({"role": "system", "content": parts[0].strip()},) if parts[0].strip() else ()
     roles = {HUMAN: "user", ASSISTANT: "assistant"}
-    turns = tuple({"role": roles[mark], "content": text.strip()} for mark, text in zip(parts[1::2], parts[2::2], strict=True))
+    turns = tuple(
+        {"role": roles[mark], "content": text.strip()} for mark, text in zip(parts[1::2], parts[2::2], strict=True)
+    )
     return (*opening, *(turns[:-1] if not turns[-1]["content"] else turns))

@@ -11,7 +11,16 @@ import numpy as np
 from lit_rlhf.data.columns import check_columns
 from lit_rlhf.data.encoding import StopSet
 from lit_rlhf.data.formats import FORMATS, Format
-from lit_rlhf.data.gathering import Gathered, Recipe, gather, only, refuse, split_report
+from lit_rlhf.data.gathering import (
+    Gathered,
+    Recipe,
+    gather,
+    held_out_rows,
+    kept_rows,
+    refuse,
+    split_report,
+    training_rows,
+)
 from lit_rlhf.data.overflow import Limits, Overflow
 from lit_rlhf.data.planner import PlannedData, Split
 from lit_rlhf.data.preparation import Preparation, Reading, Turns
@@ -19,7 +28,6 @@ from lit_rlhf.data.report import DataReport, SplitReport, sample_text
 from lit_rlhf.data.rewards import RewardStep
 from lit_rlhf.data.signals import ALONE, Labels, Pairs, Rules
 from lit_rlhf.data.sources import Source, tables
-from lit_rlhf.data.splits import held_out, mixed
 from lit_rlhf.data.stored import StoredGroups, column, outcome_table
 from lit_rlhf.data.streams import Flow, StreamedGroups
 from lit_rlhf.data.tokenisation import Tokenisation
@@ -27,8 +35,10 @@ from lit_rlhf.errors import InputError
 
 Sources = str | Source | list[str | Source]
 """A file, a pattern, a folder or a hub data set; several make a mixture."""
-_NAMED_IN_REPORT = 50
+_NAMED = 50
+"""Wrong rows that the report names."""
 _HEAD = 1000
+"""Rows of a stream that the report is of."""
 
 
 class Files(PlannedData):
@@ -44,7 +54,7 @@ class Files(PlannedData):
         fold: which share: 0, 1, ... are disjoint, so that split 0.2 with fold 0 to 4 is five-fold cross-validation.
         split_seed: of the choice of prompts, apart from `seed`, so that other orders keep the same validation rows.
         format: the layout of the rows; detected by their columns where it is None.
-        columns: the formats' names to your own: `{prompt: question, completion: "choices[0].text"}`; null hides a column.
+        columns: the formats' names to your own, `{prompt: question, completion: "choices[0].text"}`; null hides one.
         as_messages: text becomes messages, which the chat template then writes: a prompt the user's, a completion the
             assistant's, a transcript its turns.
         turns: which turns of the assistant are trained in `messages`: all, or the last.
@@ -69,7 +79,8 @@ class Files(PlannedData):
         num_workers: processes that make items; any number gives the same items.
 
     Raises:
-        InputError: an argument is out of range. In `setup`: rows are missing, wrong, too long, or lack what the loss reads.
+        InputError: an argument is out of range. In `setup`: rows are missing, wrong or too long, or lack what the loss
+            reads.
     """
 
     def __init__(
@@ -110,8 +121,9 @@ class Files(PlannedData):
         self.format, self.columns, self.as_messages, self.turns = format, dict(columns or {}), as_messages, turns
         clip = None if source_clip is None else (float(source_clip[0]), float(source_clip[1]))
         self.rules = Rules(tuple(reward_transform or ()), clip, pairs, labels, label_above)
-        self.max_length, self.max_prompt_length, self.overflow, self.tolerate = max_length, max_prompt_length, overflow, tolerate
-        self.tokenizer_source, self.chat_template, self.template_arguments = tokenizer, chat_template, dict(template_arguments or {})
+        self.max_length, self.max_prompt_length, self.overflow = max_length, max_prompt_length, overflow
+        self.tolerate, self.tokenizer_source = tolerate, tokenizer
+        self.chat_template, self.template_arguments = chat_template, dict(template_arguments or {})
         self.streaming, self.shuffle_buffer, self.cache_dir = streaming, shuffle_buffer, cache_dir
         self._gathered: dict[str, Gathered] = {}
         self._reports: dict[str, SplitReport] = {}
@@ -120,30 +132,33 @@ class Files(PlannedData):
         self._check()
 
     def _check(self) -> None:
-        if not self.sources["train"]:
-            raise InputError("data.train: names nothing, expected a file, a folder or a hub data set")
-        if not 0 <= self.split < 1:
-            raise InputError(f"data.split: {self.split}, expected a share from 0 to 1, without 1")
-        if not 0 <= self.fold < max(round(1 / self.split) if self.split else 1, 1):
-            raise InputError(f"data.fold: {self.fold}, expected 0 to {max(round(1 / self.split) if self.split else 1, 1) - 1} with split={self.split:g}")
+        folds = max(round(1 / self.split), 1) if 0 < self.split < 1 else 1
+        check_columns(self.columns)
+        for name, wrong, expected in (
+            ("train", not self.sources["train"], "a file, a folder or a hub data set"),
+            ("split", not 0 <= self.split < 1, "a share from 0 to 1, without 1"),
+            ("fold", not 0 <= self.fold < folds, f"0 to {folds - 1} with split={self.split:g}"),
+            ("tolerate", not 0 <= self.tolerate < 1, "a share from 0 to 1, without 1"),
+            ("max_length", self.max_length is not None and self.max_length < 2, "2 or more"),
+            ("max_prompt_length", self.max_prompt_length is not None and self.max_prompt_length < 1, "1 or more"),
+            ("shuffle_buffer", self.shuffle_buffer < 1, "1 or more"),
+            ("format", self.format is not None and self.format not in FORMATS, ", ".join(FORMATS)),
+        ):
+            if wrong:
+                found = "nothing" if name == "train" else getattr(self, name)
+                raise InputError(f"data.{name}: {found}, expected {expected}")
         if self.split and self.sources["val"]:
             raise InputError("data: both split and validation are given; validation rows come from one of them")
         if self.split and self.streaming:
-            raise InputError("data.split: a stream has no known end to hold a share of; name validation rows in data.validation")
-        if not 0 <= self.tolerate < 1:
-            raise InputError(f"data.tolerate: {self.tolerate}, expected a share from 0 to 1, without 1")
-        for name in ("max_length", "max_prompt_length", "shuffle_buffer"):
-            if (value := getattr(self, name)) is not None and value < (2 if name == "max_length" else 1):
-                raise InputError(f"data.{name}: {value} is too small")
-        if self.format is not None and self.format not in FORMATS:
-            raise InputError(f"data.format: {self.format!r}, expected {', '.join(FORMATS)}")
-        check_columns(self.columns)
+            raise InputError("data.split: a stream has no known end to hold a share of; name rows in data.validation")
 
     # ---- the composition
 
     def attach(self, algorithm: Any) -> None:
         before = self.signal, self.tokenizer
-        super().attach(algorithm if self.tokenizer_source is None else _Attached(algorithm.needs, self._own_tokenizer()))
+        super().attach(
+            algorithm if self.tokenizer_source is None else _Attached(algorithm.needs, self._own_tokenizer())
+        )
         if before != (self.signal, self.tokenizer):
             self._gathered, self._reports, self._wrong, self._recipe = {}, {}, {}, None
 
@@ -161,13 +176,16 @@ class Files(PlannedData):
 
     def _make_recipe(self) -> Recipe:
         tokenizer = self.tokenizer
-        tokenisation = Tokenisation(tokenizer, self.chat_template, self.template_arguments, _generation_stops(tokenizer))
-        longest = self.max_length or (tokenizer.model_max_length if tokenizer.model_max_length < 10**9 else None)
-        limits = Limits(longest, self.max_prompt_length, self.overflow)
+        stops = _generation_stops(tokenizer)
+        tokenisation = Tokenisation(tokenizer, self.chat_template, self.template_arguments, stops)
+        own = (
+            tokenizer.model_max_length if tokenizer.model_max_length < 10**9 else None
+        )  # a very large number says none
+        limits = Limits(self.max_length or own, self.max_prompt_length, self.overflow)
         reading = Reading("text", self.as_messages, self.turns)
         preparation = Preparation(reading, self.signal, self.rules, tokenisation, limits, tokenizer.bos_token_id)
-        told = (tokenisation.identity, self.signal, self.rules, limits, tokenizer.bos_token_id)
-        return Recipe(preparation, self.format, self.columns, repr(told))
+        identity = repr((tokenisation.identity, self.signal, self.rules, limits, tokenizer.bos_token_id))
+        return Recipe(preparation, self.format, self.columns, identity)
 
     def _own_tokenizer(self) -> Any:
         from transformers import AutoTokenizer
@@ -178,7 +196,8 @@ class Files(PlannedData):
             return AutoTokenizer.from_pretrained(self.tokenizer_source)
         except (OSError, ValueError) as error:
             first = str(error).strip().splitlines()[0]
-            raise InputError(f"data.tokenizer: {self.tokenizer_source} cannot be read as a hub repository or folder: {first}") from error
+            place = f"data.tokenizer: {self.tokenizer_source}"
+            raise InputError(f"{place} cannot be read as a hub repository or folder: {first}") from error
 
     # ---- rows
 
@@ -191,54 +210,41 @@ class Files(PlannedData):
                 self._read(role)
 
     def load(self, split: Split) -> Sequence[Any] | StreamedGroups:
-        if split == "train" and self.streaming:
-            return self._stream()
-        if split in ("test", "predict"):
-            role = "test" if self.sources["test"] or split == "test" else "val"
-            return self._held_out() if role == "val" and self.split else self._all(role, split)
-        if split == "val":
-            return self._held_out() if self.split else self._all("val", "val") if self.sources["val"] else ()
-        return self._trained()
+        if split == "train":
+            return self._stream() if self.streaming else self._trained()
+        role = "val" if split == "val" or split == "predict" and not self.sources["test"] else "test"
+        if role == "val" and self.split:
+            data = self._read("train").data
+            return self._reported(split, data.select(np.flatnonzero(self._held_out())))
+        if split == "val" and not self.sources["val"]:
+            return ()
+        return self._reported(split, self._read(role).data)
 
     def _read(self, role: str) -> Gathered:
         if not self.sources[role]:
-            raise InputError(f"data.{'validation' if role == 'val' else role}: names nothing, expected a file, a folder or a hub data set")
+            name = "validation" if role == "val" else role
+            raise InputError(f"data.{name}: names nothing, expected a file, a folder or a hub data set")
         if role not in self._gathered:
             gathered = gather(self.sources[role], self.recipe, self.cache_dir)
             self._wrong[role] = refuse(gathered, self.tolerate, drops=self.overflow != "error")
             self._gathered[role] = gathered
         return self._gathered[role]
 
-    def _all(self, role: str, split: Split) -> StoredGroups:
-        data = self._read(role).data
-        return self._reported(split, data, only(data, lambda fate: fate == "kept"))
-
-    def _held_out(self) -> StoredGroups:
-        data = self._read("train").data
-        side = data.select(np.flatnonzero(self._is_held_out()))
-        return self._reported("val", side, only(side, lambda fate: fate == "kept"))
-
     def _trained(self) -> StoredGroups:
-        gathered = self._read("train")
-        mine = np.flatnonzero(~self._is_held_out()) if self.split else np.arange(len(gathered.data))
-        kept = np.isin(mine, only(gathered.data, lambda fate: fate == "kept"))
-        source = np.repeat(np.arange(len(gathered.sizes)), gathered.sizes)[mine[kept]]
-        sizes = [int((source == index).sum()) for index in range(len(gathered.sizes))]
-        epoch = mixed(sizes, [part.weight for part in self.sources["train"]], self.seed)
-        starts = np.cumsum([0, *sizes[:-1]])
-        order = np.concatenate([start + rows for start, rows in zip(starts, epoch, strict=True)])
-        return self._reported("train", gathered.data.select(mine), np.flatnonzero(kept)[order])
+        gathered, weights = self._read("train"), [source.weight for source in self.sources["train"]]
+        mine = np.flatnonzero(~self._held_out())
+        rows = training_rows(gathered, mine, weights, self.seed)
+        return self._reported("train", gathered.data.select(mine), rows)
 
-    def _is_held_out(self) -> np.ndarray:
-        """[n] of the training rows; a wrong row has no prompt, and is not."""
-        keys = np.array(column(self._read("train").data, "key").to_pylist(), dtype=object)
-        out = np.zeros(len(keys), dtype=bool)
-        out[keys != ""] = held_out(keys[keys != ""].tolist(), self.split, self.fold, self.split_seed)
-        return out
+    def _held_out(self) -> np.ndarray:
+        """[n] of the training rows."""
+        return held_out_rows(self._read("train").data, self.split, self.fold, self.split_seed)
 
-    def _reported(self, split: Split, data: Any, rows: np.ndarray) -> StoredGroups:
-        once = len(np.unique(rows))
-        self._reports[split] = split_report(data, StoredGroups(data.select(np.unique(rows))), repeated=len(rows) - once)
+    def _reported(self, split: Split, data: Any, rows: np.ndarray | None = None) -> StoredGroups:
+        """The groups of these rows, or of all that are kept; counts them."""
+        rows = kept_rows(data) if rows is None else rows
+        once = np.unique(rows)
+        self._reports[split] = split_report(data, StoredGroups(data.select(once)), repeated=len(rows) - len(once))
         return StoredGroups(data.select(rows))
 
     def _stream(self) -> StreamedGroups:
@@ -248,16 +254,17 @@ class Files(PlannedData):
             preparation, columns, line = self.recipe.of(source, found)
             flows.append(Flow(tuple(found), columns, preparation, source.weight))
             described.append(line)
-        stream = StreamedGroups(tuple(flows), self.seed, self.shuffle_buffer, self.tolerate, drops=self.overflow != "error")
+        drops = self.overflow != "error"
+        stream = StreamedGroups(tuple(flows), self.seed, self.shuffle_buffer, self.tolerate, drops)
         outcomes = stream.head(_HEAD)
         if outcomes and {outcome.reason for outcome in outcomes} == {ALONE}:
             raise InputError(
-                f"data: the first {len(outcomes)} rows have one response each, and a stream does not bring rows with the same prompt together: "
-                "write the responses of a prompt in one row, or set data.streaming to false"
+                f"data: the first {len(outcomes)} rows have one response each, and a stream does not bring rows with "
+                "the same prompt together: write the responses of a prompt in one row, or set data.streaming to false"
             )
-        head = Gathered(outcome_table(outcomes), (_HEAD,), tuple(described))
-        self._wrong["train"], self._gathered["train"] = refuse(head, self.tolerate, drops=self.overflow != "error"), head
-        self._reported("train", head.data, only(head.data, lambda fate: fate == "kept"))
+        head = Gathered(outcome_table(outcomes), (len(outcomes),), tuple(described))
+        self._wrong["train"], self._gathered["train"] = refuse(head, self.tolerate, drops), head
+        self._reported("train", head.data)
         return stream
 
     def tokens(self, groups: Sequence[Any]) -> np.ndarray:
@@ -275,13 +282,14 @@ class Files(PlannedData):
         """What became of the rows of the splits that are set up."""
         tokenisation = self.recipe.preparation.tokenisation
         wrong = [row for rows in self._wrong.values() for row in rows]
-        more = [f"and {len(wrong) - _NAMED_IN_REPORT} more"] if len(wrong) > _NAMED_IN_REPORT else []
+        more = [f"and {len(wrong) - _NAMED} more"] if len(wrong) > _NAMED else []
+        streamed = f"a stream: the counts of train are those of its first {_HEAD} rows"
         return DataReport(
             sources=tuple(line for gathered in self._gathered.values() for line in gathered.sources),
             signal=str(self.signal),
             splits=dict(self._reports),
-            notes=(f"a stream: the counts of train are those of its first {_HEAD} rows",) if self.streaming else (),
-            wrong=tuple(wrong[:_NAMED_IN_REPORT] + more),
+            notes=(streamed,) if self.streaming else (),
+            wrong=tuple(wrong[:_NAMED] + more),
             tokenizer=f"{self.tokenizer.name_or_path or type(self.tokenizer).__name__}, {len(self.tokenizer)} tokens",
             template=tokenisation.template.source,
             stop_set=tokenisation.stop_set.text(),
@@ -307,7 +315,7 @@ def _listed(sources: Sources | None) -> tuple[Source, ...]:
 
 
 def _generation_stops(tokenizer: Any) -> tuple[int, ...]:
-    """The ids by which the generation settings beside a tokenizer end a completion; none where there are no settings."""
+    """The ids by which the generation settings beside a tokenizer end a completion; none without settings."""
     from transformers import GenerationConfig
 
     if not tokenizer.name_or_path:

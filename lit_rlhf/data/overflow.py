@@ -20,9 +20,9 @@ class Limits:
     Args:
         max_length: of the prompt and any one completion together; None is no limit.
         max_prompt_length: of the prompt; None is no limit.
-        overflow: what to do with a longer row. `error` and `drop` speak for themselves. `truncate_prompt_left` cuts the beginning
-            of the prompt (not its BOS), `truncate_completion_right` the end of completions, terminator included. A row that is
-            still too long, because the policy does not cut the other end, is dropped.
+        overflow: what to do with a longer row. `error` and `drop` speak for themselves. `truncate_prompt_left` cuts
+            the beginning of the prompt (not its BOS), `truncate_completion_right` the end of completions, terminator
+            included. A row that is still too long, because the policy does not cut the other end, is dropped.
     """
 
     max_length: int | None = None
@@ -82,4 +82,3 @@ def _completions_cut(group: Group, limits: Limits) -> Group:
         completions=tuple(ids[:room] for ids in group.completions),
         token_weights=None if weights is None else tuple(weight[:room] for weight in weights),
     )
-

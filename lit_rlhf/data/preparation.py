@@ -75,16 +75,25 @@ class Preparation:
     bos: int | None = None
 
     def __call__(self, rows: Iterable[tuple[str, Mapping[str, Any] | RowError | None]]) -> list[Outcome]:
-        """The outcomes of (place, row) pairs; a row is an error where it could not be read, and None where there is none."""
+        """The outcomes of (place, row) pairs; a row is an error where it could not be read, None where it is blank."""
         selected = [(place, *self._selected(place, row)) for place, row in rows]
-        good = [selection.record for _, selection, _ in selected if isinstance(selection, Selection) and selection.record]
+        good = [
+            selection.record for _, selection, _ in selected if isinstance(selection, Selection) and selection.record
+        ]
         tokenised = iter(self.tokenisation(good))
         return [
-            self._outcome(place, selection, key, next(tokenised) if isinstance(selection, Selection) and selection.record else None)
+            self._outcome(
+                place,
+                selection,
+                key,
+                next(tokenised) if isinstance(selection, Selection) and selection.record else None,
+            )
             for place, selection, key in selected
         ]
 
-    def _selected(self, place: str, row: Mapping[str, Any] | RowError | None) -> tuple[Selection | RowError | None, str]:
+    def _selected(
+        self, place: str, row: Mapping[str, Any] | RowError | None
+    ) -> tuple[Selection | RowError | None, str]:
         if row is None or isinstance(row, RowError):
             return row, ""
         try:
@@ -93,7 +102,9 @@ class Preparation:
         except RowError as error:
             return error, ""
 
-    def _outcome(self, place: str, selection: Selection | RowError | None, key: str, tokenised: Tokenised | RowError | None) -> Outcome:
+    def _outcome(
+        self, place: str, selection: Selection | RowError | None, key: str, tokenised: Tokenised | RowError | None
+    ) -> Outcome:
         if selection is None:
             return Outcome(place, "blank")
         for found in (selection, tokenised):
@@ -106,7 +117,16 @@ class Preparation:
             return Outcome(place, "too_long", fit.why, key)
         group, ties = with_ties(fit.group)
         return Outcome(
-            place, "kept", fit.why, key, group, fit.cut, tokenised.straddles, tokenised.empties, ties, selection.clipped_pairs
+            place,
+            "kept",
+            fit.why,
+            key,
+            group,
+            fit.cut,
+            tokenised.straddles,
+            tokenised.empties,
+            ties,
+            selection.clipped_pairs,
         )
 
 
@@ -131,7 +151,7 @@ def _last_turns(record: Record) -> Record:
 
 
 def same_prompt(rows: Iterable[Mapping[str, Any] | RowError | None]) -> list[list[int]]:
-    """The indices of flat rows (a prompt, one response, its reward) that share a prompt, in the order of first appearance."""
+    """The indices of flat rows (a prompt, one response) that share a prompt, in the order of first appearance."""
     members: dict[Any, list[int]] = {}
     for index, row in enumerate(rows):
         members.setdefault(_hash(row["prompt"]) if _is_flat(row) else index, []).append(index)

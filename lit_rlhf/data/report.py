@@ -111,7 +111,12 @@ class DataReport:
         return "\n".join([*lists, "", *head, *rows, *samples])
 
     def _facts(self) -> list[tuple[str, str]]:
-        found = [("signal", self.signal), ("tokenizer", self.tokenizer), ("chat template", self.template), ("stop set", self.stop_set)]
+        found = [
+            ("signal", self.signal),
+            ("tokenizer", self.tokenizer),
+            ("chat template", self.template),
+            ("stop set", self.stop_set),
+        ]
         return [(name, value) for name, value in found if value]
 
 
@@ -132,16 +137,22 @@ def _details(split: SplitReport) -> list[tuple[str, str]]:
     ]
     found = [(name, str(count)) for name, count in counts if count]
     if split.kept:
-        found += [("prompt tokens", split.prompt_lengths.text()), ("completion tokens", split.completion_lengths.text())]
+        found += [
+            ("prompt tokens", split.prompt_lengths.text()),
+            ("completion tokens", split.completion_lengths.text()),
+        ]
         found += [("trained", f"{split.trained:.1%} of all tokens")]
     found += [(name, f"{count} {words}") for name, count, words in oddities if count]
-    return found + ([("pair graph", _graph(split.coverage, split.kept))] if split.coverage and split.coverage.pairs else [])
+    return found + (
+        [("pair graph", _graph(split.coverage, split.kept))] if split.coverage and split.coverage.pairs else []
+    )
 
 
 def _graph(graph: Coverage, kept: int) -> str:
     part = f"the first {graph.rows} rows: " if 0 < graph.rows < kept else ""
     return (
-        f"{part}{graph.prompts} prompts, {graph.responses_per_prompt:.1f} responses and {graph.pairs_per_prompt:.1f} pairs each; "
+        f"{part}{graph.prompts} prompts, {graph.responses_per_prompt:.1f} responses and "
+        f"{graph.pairs_per_prompt:.1f} pairs each; "
         f"{graph.connected / max(graph.prompts, 1):.0%} of prompts connected"
     )
 

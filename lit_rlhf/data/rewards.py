@@ -21,7 +21,7 @@ class RewardStep(ABC):
 
 @dataclass(frozen=True)
 class Logit(RewardStep):
-    """log(p / (1 - p)): the Bradley-Terry reward, in nats, of a response that beats a fixed baseline with probability p.
+    """log(p / (1 - p)): the Bradley-Terry reward, in nats, of a response that beats a fixed one with probability p.
 
     Raises:
         RowError: p is not between 0 and 1.
@@ -29,7 +29,9 @@ class Logit(RewardStep):
 
     def __call__(self, reward: float) -> float:
         if not 0 < reward < 1:
-            raise RowError(f"column reward: found {reward}, expected a probability between 0 and 1, ends excluded, for Logit")
+            raise RowError(
+                f"column reward: found {reward}, expected a probability between 0 and 1, ends excluded, for Logit"
+            )
         return math.log(reward) - math.log1p(-reward)
 
 

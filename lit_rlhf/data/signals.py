@@ -27,8 +27,8 @@ class Rules:
 
     Args:
         transform: steps done to every reward, in order.
-        source_clip: the ends of the file's own scale, before `transform`. A reward there has a sign but no size: pairs with
-            both ends there are dropped and counted.
+        source_clip: the ends of the file's own scale, before `transform`. A reward there has a sign but no size: pairs
+            with both ends there are dropped and counted.
         pairs: which pairs of scored responses.
         labels: what their probability is.
         label_above: responses with a (transformed) reward above it are desirable, where a composition reads labels.
@@ -61,7 +61,9 @@ def signals_of(format: Format, columns: Collection[str] = (), label_above: float
         found |= {"preference", "label"} | ({"reward"} if scored else set())
         found |= {"gap"} if scored or columns & {"gap", "probability"} else set()
     if format == "scored":
-        found |= {"reward", "gap", "preference"} | ({"label"} if label_above is not None or columns & {"label", "responses"} else set())
+        found |= {"reward", "gap", "preference"} | (
+            {"label"} if label_above is not None or columns & {"label", "responses"} else set()
+        )
     if format == "unpaired":
         found |= {"label"}
     return frozenset(found)
@@ -70,7 +72,10 @@ def signals_of(format: Format, columns: Collection[str] = (), label_above: float
 ALONE = "one response, no pair"
 """Why a row is left out where pairs are read."""
 _WORDS: dict[Signal, str] = {
-    "gap": "pairs with reward differences", "preference": "pairs", "reward": "rewards", "label": "labels (desirable or not)",
+    "gap": "pairs with reward differences",
+    "preference": "pairs",
+    "reward": "rewards",
+    "label": "labels (desirable or not)",
     "demonstration": "completions",
 }
 _WITH: dict[Signal, str] = {
@@ -82,12 +87,14 @@ _WITH: dict[Signal, str] = {
 }
 
 
-def check_signal(signal: Signal, format: Format, columns: Collection[str], label_above: float | None, place: str) -> None:
+def check_signal(
+    signal: Signal, format: Format, columns: Collection[str], label_above: float | None, place: str
+) -> None:
     """Raises: InputError: this format does not have what the composition reads; says which have it."""
     if signal not in signals_of(format, columns, label_above):
         raise InputError(
-            f"{place}: the format is {format} (columns {', '.join(sorted(columns))}), and the loss reads {_WORDS[signal]}. "
-            f"Formats that have them: {_WITH[signal]}"
+            f"{place}: the format is {format} (columns {', '.join(sorted(columns))}), "
+            f"and the loss reads {_WORDS[signal]}. Formats that have them: {_WITH[signal]}"
         )
 
 
@@ -121,8 +128,8 @@ def _gap(record: Record, preference: Preference, rules: Rules) -> float:
     if 0 < preference.probability < 1:
         return math.log(preference.probability) - math.log1p(-preference.probability)
     raise RowError(
-        f"no reward difference: found probability {preference.probability:g} alone, expected gap, or reward_chosen and reward_rejected, "
-        "or a probability between 0 and 1"
+        f"no reward difference: found probability {preference.probability:g} alone, expected gap, or reward_chosen and "
+        "reward_rejected, or a probability between 0 and 1"
     )
 
 
@@ -132,7 +139,9 @@ def _scored_pairs(record: Record, rules: Rules) -> Selection:
         return Selection(None, ALONE)
     rewards = [transformed(reward, rules.transform) for reward in raw]
     edges = _edges(rewards, rules.pairs)
-    at_clip = [rules.source_clip is not None and not rules.source_clip[0] < reward < rules.source_clip[1] for reward in raw]
+    at_clip = [
+        rules.source_clip is not None and not rules.source_clip[0] < reward < rules.source_clip[1] for reward in raw
+    ]
     kept = [(a, b) for a, b in edges if not (at_clip[a] and at_clip[b])]
     dropped = len(edges) - len(kept)
     if not kept:
@@ -143,7 +152,9 @@ def _scored_pairs(record: Record, rules: Rules) -> Selection:
         dataclasses.replace(record.completions[end], reward=rewards[end], clipped=at_clip[end]) for end in used
     )
     preferences = tuple(_preference(place[a], place[b], rewards[a] - rewards[b], rules.labels) for a, b in kept)
-    return Selection(dataclasses.replace(record, completions=completions, preferences=preferences), clipped_pairs=dropped)
+    return Selection(
+        dataclasses.replace(record, completions=completions, preferences=preferences), clipped_pairs=dropped
+    )
 
 
 def _edges(rewards: Sequence[float], pairs: Pairs) -> list[tuple[int, int]]:
@@ -178,7 +189,9 @@ def _labelled(record: Record, rules: Rules) -> Selection:
         labels = [float(transformed(reward, rules.transform) > rules.label_above) for reward in _rewards(record)]
     if None in labels:
         raise RowError("column label: missing, expected true or false")
-    return _with(record, (dataclasses.replace(c, label=label) for c, label in zip(record.completions, labels, strict=True)))
+    return _with(
+        record, (dataclasses.replace(c, label=label) for c, label in zip(record.completions, labels, strict=True))
+    )
 
 
 def _demonstrated(record: Record, rules: Rules) -> Selection:

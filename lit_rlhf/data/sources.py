@@ -17,7 +17,15 @@ from lit_rlhf.data.records import RowError
 from lit_rlhf.errors import InputError
 
 _COMPRESSED = (".gz", ".bz2", ".xz", ".zst")
-_READERS = {".jsonl": "lines", ".ndjson": "lines", ".json": "json", ".csv": "csv", ".tsv": "csv", ".parquet": "parquet", ".txt": "plain"}
+_READERS = {
+    ".jsonl": "lines",
+    ".ndjson": "lines",
+    ".json": "json",
+    ".csv": "csv",
+    ".tsv": "csv",
+    ".parquet": "parquet",
+    ".txt": "plain",
+}
 _HEAD = 1000
 """Rows of JSON lines whose keys are the columns."""
 
@@ -27,8 +35,8 @@ class Source:
     """One place where rows come from.
 
     Args:
-        path: a file (json, jsonl, csv, tsv, parquet, txt, also compressed), a pattern of files, a folder that `datasets` saved, or
-            a hub data set as `owner/name`, `owner/name/folder` or `owner/name/folder#split`.
+        path: a file (json, jsonl, csv, tsv, parquet, txt, also compressed), a pattern of files, a folder that
+            `datasets` saved, or a hub data set as `owner/name`, `owner/name/folder` or `owner/name/folder#split`.
         subset: configuration of a hub data set.
         split: of a hub data set; `train` unless the path says another.
         revision: of a hub data set.
@@ -95,7 +103,9 @@ def tables(source: Source, cache_dir: str | None = None, streaming: bool = False
     if files and (source.subset or source.split or source.revision):
         raise InputError(f"data: {source.path} is a file; subset, split and revision are for hub data sets")
     with quiet():
-        found = [_table_of_file(path, cache_dir, streaming) for path in files] or [_table_of_hub(source, cache_dir, streaming)]
+        found = [_table_of_file(path, cache_dir, streaming) for path in files] or [
+            _table_of_hub(source, cache_dir, streaming)
+        ]
     return found if source.rows is None else _first(found, source.rows)
 
 
@@ -111,7 +121,13 @@ def _files(path: str) -> list[str]:
     if _reader(expanded) and "#" not in path or path.startswith((".", "/", "~")) and not os.path.isdir(expanded):
         folder = Path(expanded).parent
         near = difflib.get_close_matches(Path(expanded).name, os.listdir(folder) if folder.is_dir() else [], n=1)
-        hint = f" (did you mean {folder / near[0]}?)" if near else "" if folder.is_dir() else f": there is no folder {folder}"
+        hint = (
+            f" (did you mean {folder / near[0]}?)"
+            if near
+            else ""
+            if folder.is_dir()
+            else f": there is no folder {folder}"
+        )
         raise InputError(f"data: {path}: no such file{hint}")
     return []
 
@@ -128,7 +144,9 @@ def _suffix(path: str) -> str:
 def _table_of_file(path: str, cache_dir: str | None, streaming: bool) -> Table:
     reader, name = _reader(path), os.path.basename(path)
     if reader is None:
-        raise InputError(f"data: {path}: unknown kind of file; expected {', '.join(_READERS)}, also with {', '.join(_COMPRESSED)}")
+        raise InputError(
+            f"data: {path}: unknown kind of file; expected {', '.join(_READERS)}, also with {', '.join(_COMPRESSED)}"
+        )
     if reader == "json" and (rows := _whole_json(path)) is not None:
         return _in_memory(name, rows, streaming)
     csv = _as_text(path) if reader == "csv" else {}
@@ -181,7 +199,7 @@ def _readable(path: str, builder: str | None = None, **given: Any) -> Any:
 
 
 def _whole_json(path: str) -> list[Any] | None:
-    """The rows of a file that is one JSON value: a list, or an object with one list in it. None where each line is a value."""
+    """The rows of a file that is one JSON value, a list or an object with one list; None where each line is a value."""
     import fsspec
 
     with fsspec.open(path, "rt", encoding="utf-8", compression="infer") as file:
@@ -195,7 +213,9 @@ def _whole_json(path: str) -> list[Any] | None:
             raise InputError(f"data: {path}: no JSON: {error}") from error
     lists = [part for part in value.values() if isinstance(part, list)] if isinstance(value, dict) else [value]
     if len(lists) != 1 or not isinstance(lists[0], list):
-        raise InputError(f"data: {path}: found {kind(value)}, expected a list of rows, or an object with one list of rows in it")
+        raise InputError(
+            f"data: {path}: found {kind(value)}, expected a list of rows, or an object with one list of rows in it"
+        )
     return lists[0]
 
 
@@ -234,7 +254,11 @@ def quiet() -> Iterator[None]:
     """`datasets` without progress bars, advice and the connection by which it counts downloads."""
     import datasets
 
-    bars, level, counts = datasets.are_progress_bars_disabled(), datasets.logging.get_verbosity(), datasets.config.HF_UPDATE_DOWNLOAD_COUNTS
+    bars, level, counts = (
+        datasets.are_progress_bars_disabled(),
+        datasets.logging.get_verbosity(),
+        datasets.config.HF_UPDATE_DOWNLOAD_COUNTS,
+    )
     datasets.disable_progress_bars()
     datasets.logging.set_verbosity_error()
     datasets.config.HF_UPDATE_DOWNLOAD_COUNTS = False

@@ -11,8 +11,8 @@ import numpy as np
 def held_out(keys: Sequence[str], share: float, fold: int, seed: int) -> np.ndarray:
     """[n] whether a row is held out. Rows with the same prompt stay together.
 
-    The distinct prompts, in the order of a seeded hash, are cut at share * fold and share * (fold + 1). So a split does not
-    depend on the order of the rows, the tokenizer, the lengths or the algorithm, and the folds 0, 1, ... of one seed are disjoint.
+    The distinct prompts, in the order of a seeded hash, are cut at share * fold and share * (fold + 1). So a split does
+    not depend on the order of the rows, the tokenizer, the lengths or the algorithm, and the folds are disjoint.
 
     Args:
         keys: [n] of the prompts.
@@ -27,10 +27,10 @@ def held_out(keys: Sequence[str], share: float, fold: int, seed: int) -> np.ndar
 
 
 def mixed(sizes: Sequence[int], weights: Sequence[float | None], seed: int) -> list[np.ndarray]:
-    """For each source, the rows that an epoch has of it, by index: in proportion to the weights, every row at least once.
+    """For each source, the rows of it in an epoch, by index: in proportion to the weights, every row at least once.
 
-    With sizes n_i and weights w_i an epoch has N = max_i n_i / w_i (weights summing to 1) rows, w_i N of source i: all of them
-    as often as they fit in, and a seeded choice of the rest. Without weights, every row once.
+    With sizes n_i and weights w_i an epoch has N = max_i n_i / w_i (weights summing to 1) rows, w_i N of source i: all
+    of them as often as they fit in, and a seeded choice of the rest. Without weights, every row once.
     """
     if all(weight is None for weight in weights) or not all(sizes):
         return [np.arange(size) for size in sizes]

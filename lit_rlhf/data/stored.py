@@ -37,7 +37,9 @@ def prepared(table: Table, columns: dict[str, str | None], preparation: Preparat
         return as_columns(preparation([read(index, row) for index, row in zip(indices, each, strict=True)]))
 
     def together(stored: dict[str, list[Any]], indices: list[int]) -> dict[str, list[Any]]:
-        return as_columns(preparation([_together([read(index, table.data[index]) for index in own]) for own in stored["members"]]))
+        return as_columns(
+            preparation([_together([read(index, table.data[index]) for index in own]) for own in stored["members"]])
+        )
 
     source, work = table.data, one_by_one
     if preparation.reading.format == "scored":
@@ -47,8 +49,15 @@ def prepared(table: Table, columns: dict[str, str | None], preparation: Preparat
     fingerprint = _digest(table.data._fingerprint, recipe, _own_code(), table.name)
     with quiet():
         return source.map(
-            work, batched=True, batch_size=_BATCH, with_indices=True, remove_columns=source.column_names, features=_features(),
-            new_fingerprint=fingerprint, cache_file_name=_cache_file(table.data, fingerprint), load_from_cache_file=True,
+            work,
+            batched=True,
+            batch_size=_BATCH,
+            with_indices=True,
+            remove_columns=source.column_names,
+            features=_features(),
+            new_fingerprint=fingerprint,
+            cache_file_name=_cache_file(table.data, fingerprint),
+            load_from_cache_file=True,
         )
 
 
@@ -95,20 +104,39 @@ def _features() -> Any:
 
     text, whole, real = Value("string"), Value("int32"), Value("float64")
     return Features(
-        {"row": text, "fate": text, "reason": text, "key": text, "cut": Value("bool")} | dict.fromkeys(_NUMBERS, whole)
-        | {"prompt_ids": List(whole), "prompt_length": whole, "completions": List(List(whole)), "lengths": List(whole), "trained": whole}
+        {"row": text, "fate": text, "reason": text, "key": text, "cut": Value("bool")}
+        | dict.fromkeys(_NUMBERS, whole)
+        | {
+            "prompt_ids": List(whole),
+            "prompt_length": whole,
+            "completions": List(List(whole)),
+            "lengths": List(whole),
+            "trained": whole,
+        }
         | {"token_weights": List(List(Value("float32"))), "rewards": List(real), "labels": List(real), "weight": real}
-        | {"chosen": List(whole), "rejected": List(whole), "probability": List(real), "gap": List(real), "pair_weight": List(real)}
+        | {
+            "chosen": List(whole),
+            "rejected": List(whole),
+            "probability": List(real),
+            "gap": List(real),
+            "pair_weight": List(real),
+        }
     )
 
 
-_COLUMNS: dict[str, Callable[[Outcome], Any]] = {name: (lambda o, name=name: getattr(o, name)) for name in ("row", "fate", "reason", "key", "cut", *_NUMBERS)}
+_COLUMNS: dict[str, Callable[[Outcome], Any]] = {
+    name: (lambda o, name=name: getattr(o, name)) for name in ("row", "fate", "reason", "key", "cut", *_NUMBERS)
+}
 _OF_GROUP: dict[str, Callable[[Group], Any]] = {
     "prompt_ids": lambda g: g.prompt_ids,
     "prompt_length": lambda g: len(g.prompt_ids),
     "completions": lambda g: list(g.completions),
     "lengths": lambda g: [len(ids) for ids in g.completions],
-    "trained": lambda g: sum(len(ids) for ids in g.completions) if g.token_weights is None else sum(int((w > 0).sum()) for w in g.token_weights),
+    "trained": lambda g: (
+        sum(len(ids) for ids in g.completions)
+        if g.token_weights is None
+        else sum(int((w > 0).sum()) for w in g.token_weights)
+    ),
     "token_weights": lambda g: list(g.token_weights or ()),
     "rewards": lambda g: g.rewards or (),
     "labels": lambda g: g.labels or (),

@@ -26,7 +26,7 @@ class Flow:
 
 
 class StreamedGroups(GroupStream):
-    """The groups of streamed sources: a shuffle within a buffer, seeded by pass, and mixed in proportion to their weights.
+    """The groups of streamed sources, shuffled within a buffer and mixed in proportion to their weights.
 
     Args:
         flows: the sources.
@@ -67,7 +67,9 @@ class StreamedGroups(GroupStream):
         if any(weight is not None for weight in weights):
             given = [1.0 if weight is None else weight for weight in weights]
             shares = [weight / sum(given) for weight in given]
-            whole = datasets.interleave_datasets(parts, shares, seed=self.seed + number, stopping_strategy="all_exhausted")
+            whole = datasets.interleave_datasets(
+                parts, shares, seed=self.seed + number, stopping_strategy="all_exhausted"
+            )
         else:
             whole = datasets.concatenate_datasets(parts) if len(parts) > 1 else parts[0]
         return iter(whole.shuffle(seed=self.seed + number, buffer_size=self.buffer) if self.buffer > 1 else whole)
@@ -77,16 +79,24 @@ class StreamedGroups(GroupStream):
 
         parts = []
         for index, table in enumerate(flow.tables):
-            parts.append(table.data.map(lambda row, at, index=index: row | {"flow": place, "table": index, "index": at}, with_indices=True))
+            parts.append(
+                table.data.map(
+                    lambda row, at, index=index: row | {"flow": place, "table": index, "index": at}, with_indices=True
+                )
+            )
         return datasets.concatenate_datasets(parts) if len(parts) > 1 else parts[0]
 
     def _refuse(self, outcome: Outcome, wrong: int, count: int) -> None:
         if outcome.fate == "wrong" and (not self.tolerate or count >= self._ENOUGH and wrong > self.tolerate * count):
             raise InputError(
-                f"data: {outcome.row}: {outcome.reason} ({wrong} wrong rows of {count} read, and data.tolerate is {self.tolerate:g})"
+                f"data: {outcome.row}: {outcome.reason} ({wrong} wrong rows of {count} read, "
+                f"and data.tolerate is {self.tolerate:g})"
             )
         if outcome.fate == "too_long" and not self.drops:
-            raise InputError(f"data: {outcome.row}: {outcome.reason}. Raise data.max_length, or set data.overflow to drop or a truncation")
+            raise InputError(
+                f"data: {outcome.row}: {outcome.reason}. Raise data.max_length, or set data.overflow to drop "
+                "or a truncation"
+            )
 
     def head(self, rows: int) -> list[Outcome]:
         """What becomes of the first rows of the first pass."""

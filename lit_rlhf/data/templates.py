@@ -78,10 +78,14 @@ class ChatTemplate:
         try:
             return self.tokenizer.apply_chat_template(
                 [{key: value for key, value in message.items() if key != "weight"} for message in messages],
-                tokenize=False, add_generation_prompt=generation, **self.arguments,
+                tokenize=False,
+                add_generation_prompt=generation,
+                **self.arguments,
             )
         except Exception as error:  # whatever the template's author raises
-            raise RowError(f"the chat template refuses the messages: {(str(error) or repr(error)).splitlines()[0]}") from error
+            raise RowError(
+                f"the chat template refuses the messages: {(str(error) or repr(error)).splitlines()[0]}"
+            ) from error
 
     def rendered(self, prompt: Sequence[Message], completion: Sequence[Message], terminator: str | None) -> Rendered:
         """The conversation with the spans of the completion's trained turns, each to the end of its terminator.
@@ -92,7 +96,7 @@ class ChatTemplate:
             terminator: the token that ends a turn, as text; None where the template writes none.
 
         Raises:
-            RowError: nothing is trained, or the template writes the beginning of the conversation differently when more follows.
+            RowError: nothing is trained, or the template writes the beginning differently when more follows.
         """
         messages = [*prompt, *completion]
         text = self.render(messages)
@@ -111,11 +115,16 @@ class ChatTemplate:
         asked = self.render(messages[:place], generation=True)
         if text.startswith(asked):
             return len(asked)
-        replies = [self.render([*messages[:place], {"role": "assistant", "content": content}]) for content in ("A", "Z")]
+        replies = [
+            self.render([*messages[:place], {"role": "assistant", "content": content}]) for content in ("A", "Z")
+        ]
         header = os.path.commonprefix(replies)
         if text.startswith(header):
             return len(header)
-        raise RowError(f"the chat template writes what precedes message {place} differently when more follows: its turns cannot be told apart")
+        raise RowError(
+            f"the chat template writes what precedes message {place} differently when more follows: "
+            "its turns cannot be told apart"
+        )
 
     def _end(self, text: str, messages: Sequence[Message], place: int, start: int, terminator: str | None) -> int:
         so_far = self.render(messages[: place + 1])
@@ -125,7 +134,9 @@ class ChatTemplate:
             return len(so_far) - len(self.suffix) + len(kept) if ends else len(so_far)
         found = text.find(terminator, start) if terminator else -1
         if found < 0:
-            raise RowError(f"the chat template writes message {place} differently when more follows: its end cannot be found")
+            raise RowError(
+                f"the chat template writes message {place} differently when more follows: its end cannot be found"
+            )
         return found + len(terminator)
 
     def _after_the_reply(self) -> str:
@@ -147,4 +158,6 @@ def _contents(template: str) -> str:
         with open(template, encoding="utf-8") as file:
             return file.read()
     except OSError as error:
-        raise InputError(f"data.chat_template: {template}: neither Jinja nor a file that can be read: {error.strerror}") from error
+        raise InputError(
+            f"data.chat_template: {template}: neither Jinja nor a file that can be read: {error.strerror}"
+        ) from error

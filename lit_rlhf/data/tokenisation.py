@@ -53,12 +53,23 @@ class Tokenisation:
     ) -> None:
         self.encode = Encoder(tokenizer)
         self.prefix = self.encode.prefix
-        self.template = ChatTemplate(tokenizer, chat_template, template_arguments, "".join(tokenizer.convert_ids_to_tokens(self.prefix)))
+        self.template = ChatTemplate(
+            tokenizer, chat_template, template_arguments, "".join(tokenizer.convert_ids_to_tokens(self.prefix))
+        )
         self._turn_end = self._terminator(tokenizer)
-        self.stop_set: StopSet = stop_set(tokenizer, generation_stops, None if self._turn_end is None else self._turn_end[0])
-        self.eos = tokenizer.eos_token_id if self._turn_end is None or tokenizer.eos_token_id is not None else self._turn_end[0]
+        self.stop_set: StopSet = stop_set(
+            tokenizer, generation_stops, None if self._turn_end is None else self._turn_end[0]
+        )
+        self.eos = (
+            tokenizer.eos_token_id
+            if self._turn_end is None or tokenizer.eos_token_id is not None
+            else self._turn_end[0]
+        )
         if self.eos is None:
-            raise InputError("the tokenizer has no EOS token and its template no terminator: the model would never learn to stop. Set eos_token")
+            raise InputError(
+                "the tokenizer has no EOS token and its template no terminator: the model would never learn to stop. "
+                "Set eos_token"
+            )
 
     @property
     def identity(self) -> str:
@@ -79,7 +90,10 @@ class Tokenisation:
     def _terminator(self, tokenizer: Any) -> tuple[int, str] | None:
         """The first special token that the template writes after the assistant's words."""
         ids = self.encode([self.template.suffix])[0].ids.tolist()
-        special = {*tokenizer.all_special_ids, *(i for i, token in tokenizer.added_tokens_decoder.items() if token.special)}
+        special = {
+            *tokenizer.all_special_ids,
+            *(i for i, token in tokenizer.added_tokens_decoder.items() if token.special),
+        }
         return next(((i, tokenizer.convert_ids_to_tokens(i)) for i in ids if i in special), None)
 
     # ---- text
@@ -98,7 +112,9 @@ class Tokenisation:
         if isinstance(completion.text, str):
             prompt = record.prompt or ""
             return Rendered(prompt + completion.text, (Turn(len(prompt), len(prompt + completion.text), 1.0),))
-        return self.template.rendered(record.prompt, completion.text, None if self._turn_end is None else self._turn_end[1])
+        return self.template.rendered(
+            record.prompt, completion.text, None if self._turn_end is None else self._turn_end[1]
+        )
 
     # ---- tokens
 
@@ -126,7 +142,7 @@ class Tokenisation:
         return Tokenised(group, straddles, sum(_is_empty(completion) for completion in record.completions))
 
     def _cut(self, text: Rendered, tokens: Encoded, chat: bool) -> _Part:
-        """Prompt and completion of one text: the completion's tokens begin at or after the first turn's first character."""
+        """Prompt and completion of one text: a completion's tokens begin where the first turn does, or later."""
         boundary = text.turns[0].start
         first = int(np.count_nonzero(tokens.start < boundary))
         weight = np.zeros(len(tokens.ids), dtype=np.float32)
@@ -140,7 +156,7 @@ class Tokenisation:
         return _Part(tokens.ids[:first], ids, weight, bool(tokens.straddles(boundary).any()))
 
     def _apart(self, texts: Sequence[Rendered], parts: Sequence[_Part], chat: bool) -> list[_Part]:
-        """One prompt for all completions, where some share a token with it and some do not: those that do are encoded apart."""
+        """One prompt for all completions where only some share a token with it: those are encoded apart from it."""
         boundary = texts[0].turns[0].start
         prompt = self.encode([texts[0].text[:boundary]])[0].ids
         own = [self._cut(after(text, boundary), self.encode([text.text[boundary:]])[0], chat) for text in texts]
@@ -160,10 +176,15 @@ class Tokenisation:
             prompt = np.concatenate([np.array(self.prefix, dtype=np.int32), prompt])
         if not len(prompt) and record.prompt is None and len(parts[0].completion) > 1:
             whole = parts[0]
-            prompt, parts = whole.completion[:1], [dataclasses.replace(whole, completion=whole.completion[1:], weight=whole.weight[1:])]
+            prompt, parts = (
+                whole.completion[:1],
+                [dataclasses.replace(whole, completion=whole.completion[1:], weight=whole.weight[1:])],
+            )
         if not len(prompt):
-            raise RowError(f"column {'text' if record.prompt is None else 'prompt'}: found no token and the tokenizer has no BOS, "
-                           "expected at least one token to predict the first of the completion from")
+            raise RowError(
+                f"column {'text' if record.prompt is None else 'prompt'}: found no token and the tokenizer has no BOS, "
+                "expected at least one token to predict the first of the completion from"
+            )
         return prompt, parts
 
 
@@ -204,4 +225,6 @@ def _all(values: Iterable[float | None]) -> tuple[float, ...] | None:
 def _is_empty(completion: Completion) -> bool:
     if isinstance(completion.text, str):
         return not completion.text
-    return not any(message["content"] or message.get("tool_calls") for message in completion.text if message["role"] == "assistant")
+    return not any(
+        message["content"] or message.get("tool_calls") for message in completion.text if message["role"] == "assistant"
+    )

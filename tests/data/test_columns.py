@@ -6,13 +6,20 @@ from lit_rlhf.data.columns import check_columns, kind, reach, renamed, renamed_c
 from lit_rlhf.data.records import RowError
 from lit_rlhf.errors import InputError
 
-ROW = {"q": "why", "choices": [{"message": {"content": "a"}, "p": 0.2}, {"message": {"content": "b"}, "p": 0.7}], "score": 3}
+ROW = {
+    "q": "why",
+    "choices": [{"message": {"content": "a"}, "p": 0.2}, {"message": {"content": "b"}, "p": 0.7}],
+    "score": 3,
+}
 
 
 @pytest.mark.parametrize(
     ("path", "value"),
     [
-        ("q", "why"), ("choices[0].message.content", "a"), ("choices[-1].p", 0.7), ("choices[].message.content", ["a", "b"]),
+        ("q", "why"),
+        ("choices[0].message.content", "a"),
+        ("choices[-1].p", 0.7),
+        ("choices[].message.content", ["a", "b"]),
         ("choices[].p", [0.2, 0.7]),
     ],
 )
@@ -49,7 +56,9 @@ def test_unknown_names_and_bad_paths_are_refused():
         check_columns({"promt": "q"})
     with pytest.raises(InputError, match=r"data.columns.prompt: 'a\[b\]' is no path"):
         check_columns({"prompt": "a[b]"})
-    with pytest.raises(InputError, match=r"there is no column 'quesion' \(did you mean question\?\); the columns are question, answer"):
+    with pytest.raises(
+        InputError, match=r"there is no column 'quesion' \(did you mean question\?\); the columns are question, answer"
+    ):
         renamed_columns(["question", "answer"], {"prompt": "quesion"})
 
 

@@ -7,7 +7,11 @@ from lit_rlhf.data.records import Group, Pair
 
 
 def group(prompt, responses, *pairs):
-    return Group(np.array([prompt]), tuple(np.array([response]) for response in responses), pairs=tuple(Pair(*pair) for pair in pairs))
+    return Group(
+        np.array([prompt]),
+        tuple(np.array([response]) for response in responses),
+        pairs=tuple(Pair(*pair) for pair in pairs),
+    )
 
 
 def test_a_chain_is_connected_and_two_pairs_are_not():

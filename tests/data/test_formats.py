@@ -47,7 +47,11 @@ def test_unknown_columns_get_a_mapping_that_looks_likely():
     with pytest.raises(InputError) as error:
         detect(["question", "answer"])
     sentence = str(error.value)
-    assert "the columns answer, question are no known format; rename them by data.columns, perhaps {prompt: question, completion: answer}" in sentence
+    assert (
+        "the columns answer, question are no known format; rename them by data.columns, "
+        "perhaps {prompt: question, completion: answer}"
+        in sentence
+    )
     assert all(f"{format}: " in sentence for format in FORMATS)
 
 
@@ -65,13 +69,29 @@ def test_pairs_with_the_prompt_inside():
 
 
 def test_a_prompt_of_text_with_conversations():
-    row = {"prompt": "a", "chosen": [user("a"), assistant("c")], "rejected": [user("a"), assistant("r")], "messages": [user("a"), assistant("c")]}
+    row = {
+        "prompt": "a",
+        "chosen": [user("a"), assistant("c")],
+        "rejected": [user("a"), assistant("r")],
+        "messages": [user("a"), assistant("c")],
+    }
     record = to_record(row, "preference", "f:1")
-    assert record.prompt == (user("a"),) and [c.text for c in record.completions] == [(assistant("c"),), (assistant("r"),)]
+    assert record.prompt == (user("a"),) and [c.text for c in record.completions] == [
+        (assistant("c"),),
+        (assistant("r"),),
+    ]
 
 
 def test_soft_preferences_and_rewards():
-    row = {"prompt": "p", "chosen": "c", "rejected": "r", "probability": 0.3, "reward_chosen": 1, "reward_rejected": "2", "gap": -1.5}
+    row = {
+        "prompt": "p",
+        "chosen": "c",
+        "rejected": "r",
+        "probability": 0.3,
+        "reward_chosen": 1,
+        "reward_rejected": "2",
+        "gap": -1.5,
+    }
     record = to_record(row, "preference", "f:1")
     assert record.preferences == (Preference(0, 1, 0.3, -1.5),)
     assert [(c.reward, c.label) for c in record.completions] == [(1.0, 0.0), (2.0, 1.0)]
@@ -107,7 +127,9 @@ def test_one_scored_response_of_messages():
     assert record.prompt == (user("a"),) and record.completions == (Completion((assistant("b"),), 2.0),)
 
 
-@pytest.mark.parametrize(("value", "label"), [(True, 1.0), (False, 0.0), (1, 1.0), ("false", 0.0), ("True", 1.0), (0.0, 0.0)])
+@pytest.mark.parametrize(
+    ("value", "label"), [(True, 1.0), (False, 0.0), (1, 1.0), ("false", 0.0), ("True", 1.0), (0.0, 0.0)]
+)
 def test_labels_in_every_spelling(value, label):
     record = to_record({"prompt": "a", "completion": "b", "label": value}, "unpaired", "f:1")
     assert record.completions == (Completion("b", None, label),)
@@ -134,26 +156,61 @@ def test_prompts_keep_what_a_reward_needs():
 def test_text_becomes_messages_when_asked():
     record = to_record({"prompt": "a", "completion": " b"}, "completion", "f:1", as_messages=True)
     assert record.prompt == (user("a"),) and record.completions[0].text == (assistant("b"),)
-    row = {"chosen": "\n\nHuman: a\n\nAssistant: b\n\nHuman: c\n\nAssistant: d", "rejected": "\n\nHuman: a\n\nAssistant: b\n\nHuman: c\n\nAssistant: e"}
+    row = {
+        "chosen": "\n\nHuman: a\n\nAssistant: b\n\nHuman: c\n\nAssistant: d",
+        "rejected": "\n\nHuman: a\n\nAssistant: b\n\nHuman: c\n\nAssistant: e",
+    }
     assert to_record(row, "preference", "f:1", as_messages=True).prompt == (user("a"), assistant("b"), user("c"))
 
 
 @pytest.mark.parametrize(
     ("row", "format", "sentence"),
     [
-        ({"chosen": "c"}, "preference", "column rejected: missing, expected by the format preference; the row has chosen"),
+        (
+            {"chosen": "c"},
+            "preference",
+            "column rejected: missing, expected by the format preference; the row has chosen",
+        ),
         ({"prompt": "a", "completion": None}, "completion", "column completion: missing"),
         ({"prompt": 3, "completion": "b"}, "completion", "column prompt: found 3, expected text"),
-        ({"prompt": "a", "completion": "b", "label": "maybe"}, "unpaired", "column label: found text 'maybe', expected true or false"),
-        ({"prompt": "a", "completion": "b", "reward": "high"}, "scored", "column reward: found text 'high', expected a number"),
-        ({"prompt": "a", "completion": "b", "reward": float("nan")}, "scored", "column reward: found nan, expected a finite number"),
-        ({"prompt": "a", "completion": ["b", "c"], "reward": [1]}, "scored", "column reward: found a list of 1, the first 1, expected a list of 2"),
+        (
+            {"prompt": "a", "completion": "b", "label": "maybe"},
+            "unpaired",
+            "column label: found text 'maybe', expected true or false",
+        ),
+        (
+            {"prompt": "a", "completion": "b", "reward": "high"},
+            "scored",
+            "column reward: found text 'high', expected a number",
+        ),
+        (
+            {"prompt": "a", "completion": "b", "reward": float("nan")},
+            "scored",
+            "column reward: found nan, expected a finite number",
+        ),
+        (
+            {"prompt": "a", "completion": ["b", "c"], "reward": [1]},
+            "scored",
+            "column reward: found a list of 1, the first 1, expected a list of 2",
+        ),
         ({"prompt": "a", "responses": [{"reward": 1}]}, "scored", r"column responses\[0\].text: missing"),
-        ({"prompt": "a", "responses": [{"text": "b", "reward": "x"}]}, "scored", r"column responses\[0\].reward: found text 'x'"),
+        (
+            {"prompt": "a", "responses": [{"text": "b", "reward": "x"}]},
+            "scored",
+            r"column responses\[0\].reward: found text 'x'",
+        ),
         ({"prompt": "a", "responses": []}, "scored", "no response: the list is empty"),
         ({"prompt": "a", "responses": "b"}, "scored", "column responses: found text 'b', expected a list of objects"),
-        ({"prompt": "p", "chosen": "c", "rejected": "r", "probability": 1.2}, "preference", "column probability: found 1.2, expected a number from 0 to 1"),
-        ({"prompt": "a", "completion": "b", "weight": -1}, "completion", "column weight: found -1.0, expected 0 or more"),
+        (
+            {"prompt": "p", "chosen": "c", "rejected": "r", "probability": 1.2},
+            "preference",
+            "column probability: found 1.2, expected a number from 0 to 1",
+        ),
+        (
+            {"prompt": "a", "completion": "b", "weight": -1},
+            "completion",
+            "column weight: found -1.0, expected 0 or more",
+        ),
         ({"messages": "hello"}, "messages", "column messages: found text 'hello', expected a list of messages"),
         ({"messages": [user("a")]}, "messages", "there is no turn of the assistant"),
         ({"text": 3}, "text", "column text: found 3, expected text"),

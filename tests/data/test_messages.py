@@ -90,7 +90,11 @@ def test_a_response_that_repeats_another_prompt_is_wrong():
 
 
 def test_a_transcript_becomes_messages():
-    assert conversation("\n\nHuman: a\n\nAssistant: b\n\nHuman: c\n\nAssistant:") == (user("a"), assistant("b"), user("c"))
+    assert conversation("\n\nHuman: a\n\nAssistant: b\n\nHuman: c\n\nAssistant:") == (
+        user("a"),
+        assistant("b"),
+        user("c"),
+    )
     assert conversation("Be kind.\n\nHuman: a") == ({"role": "system", "content": "Be kind."}, user("a"))
     assert conversation("a question") == (user("a question"),)
 

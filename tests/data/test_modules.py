@@ -14,8 +14,11 @@ from lit_rlhf.errors import InputError
 from lit_rlhf.types import PreferenceBatch, ScoredBatch
 
 NEEDS = {
-    "demonstration": frozenset(), "label": frozenset({"label"}), "reward": frozenset({"reward"}),
-    "preference": frozenset({"chosen", "rejected"}), "gap": frozenset({"chosen", "rejected", "reward_gap"}),
+    "demonstration": frozenset(),
+    "label": frozenset({"label"}),
+    "reward": frozenset({"reward"}),
+    "preference": frozenset({"chosen", "rejected"}),
+    "gap": frozenset({"chosen", "rejected", "reward_gap"}),
 }
 
 
@@ -28,7 +31,9 @@ class Composition:
 
 
 def write(path, rows):
-    path.write_text("".join((row if isinstance(row, str) else json.dumps(row)) + "\n" for row in rows), encoding="utf-8")
+    path.write_text(
+        "".join((row if isinstance(row, str) else json.dumps(row)) + "\n" for row in rows), encoding="utf-8"
+    )
     return str(path)
 
 
@@ -40,8 +45,12 @@ def pairs(n, start=0):
 def build(tmp_path):
     def made(train, signal="preference", stage="fit", tokenizer=None, **arguments):
         names = {"train": train} | {name: arguments.pop(name) for name in ("validation", "test") if name in arguments}
-        written = {name: write(tmp_path / f"{name}.jsonl", rows) if isinstance(rows, list) and not isinstance(rows[0], Source) else rows
-                   for name, rows in names.items()}
+        written = {
+            name: write(tmp_path / f"{name}.jsonl", rows)
+            if isinstance(rows, list) and not isinstance(rows[0], Source)
+            else rows
+            for name, rows in names.items()
+        }
         data = Files(**written, cache_dir=str(tmp_path / "cache"), **({"batch_size": 4} | arguments))
         data.attach(Composition(NEEDS[signal], tokenizer or byte_tokenizer()))
         data.setup(stage)
@@ -62,16 +71,22 @@ def test_pairs_become_planned_batches(build):
     items = list(data.train_dataloader())
     assert [len(batch.chosen) for item in items for batch in item] == [4, 4, 2]
     assert all(isinstance(batch, PreferenceBatch) for item in items for batch in item)
-    assert sorted(row for position in range(3) for row in data.rows(position)) == sorted(f"train.jsonl:{i}" for i in range(1, 11))
+    assert sorted(row for position in range(3) for row in data.rows(position)) == sorted(
+        f"train.jsonl:{i}" for i in range(1, 11)
+    )
 
 
 @pytest.mark.parametrize("signal", ["demonstration", "label", "reward", "gap", "preference"])
 def test_a_user_s_own_scored_file_serves_every_loss(build, signal):
     mine = [{"q": f"Q{i}", "out": [{"t": "a", "p": 0.2}, {"t": "b", "p": 0.9}, {"t": "c", "p": 0.5}]} for i in range(4)]
     data = build(
-        mine, signal, columns={"prompt": "q", "completion": "out[].t", "reward": "out[].p"}, reward_transform=[Logit(), Clip(-1, 1)], label_above=0.5,
+        mine,
+        signal,
+        columns={"prompt": "q", "completion": "out[].t", "reward": "out[].p"},
+        reward_transform=[Logit(), Clip(-1, 1)],
+        label_above=0.5,
     )
-    (batch,), = list(data.train_dataloader())
+    ((batch,),) = list(data.train_dataloader())
     assert isinstance(batch, PreferenceBatch if signal in ("gap", "preference") else ScoredBatch)
     sequences = {"demonstration": 4}.get(signal, 12)
     assert len(batch.sequences.completion_lengths) == sequences
@@ -102,7 +117,10 @@ def test_flat_rows_are_grouped_by_their_prompt(build):
 
 
 def test_a_format_that_lacks_what_the_loss_reads_is_refused(build):
-    with pytest.raises(InputError, match="the format is messages .* and the loss reads pairs. Formats that have them: preference; scored"):
+    with pytest.raises(
+        InputError,
+        match="the format is messages .* and the loss reads pairs. Formats that have them: preference; scored",
+    ):
         build([{"messages": [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}]}])
     with pytest.raises(InputError, match="the format is prompts .* and the loss reads completions"):
         build([{"prompt": "a", "answer": "b"}], "demonstration")
@@ -117,9 +135,14 @@ def test_chat_data_are_written_by_the_tokenizer_s_template(build):
 
 
 def test_only_the_last_turn_is_trained_when_asked(build):
-    turns = [{"role": role, "content": text} for role, text in [("user", "a"), ("assistant", "b"), ("user", "c"), ("assistant", "d")]]
+    turns = [
+        {"role": role, "content": text}
+        for role, text in [("user", "a"), ("assistant", "b"), ("user", "c"), ("assistant", "d")]
+    ]
     tokenizer = byte_tokenizer()
-    whole, last = (build([{"messages": turns}], "demonstration", tokenizer=tokenizer, turns=turns_) for turns_ in ("all", "last"))
+    whole, last = (
+        build([{"messages": turns}], "demonstration", tokenizer=tokenizer, turns=turns_) for turns_ in ("all", "last")
+    )
     assert tokenizer.decode(last.groups("train")[0].completions[0]) == " d<eos>"
     assert tokenizer.decode(whole.groups("train")[0].completions[0]).startswith(" b<eos>")
 
@@ -128,7 +151,11 @@ def test_only_the_last_turn_is_trained_when_asked(build):
 
 
 WRONG = [
-    *pairs(6), '{"prompt": ', "", {"prompt": "Q", "chosen": 3, "rejected": "b"}, {"prompt": "Q", "chosen": " same", "rejected": " same"},
+    *pairs(6),
+    '{"prompt": ',
+    "",
+    {"prompt": "Q", "chosen": 3, "rejected": "b"},
+    {"prompt": "Q", "chosen": " same", "rejected": " same"},
     {"prompt": "E", "chosen": "", "rejected": " b"},
 ]
 
@@ -138,7 +165,10 @@ def test_wrong_rows_are_named_and_counted(build):
         build(WRONG)
     sentence = str(error.value)
     assert sentence.startswith("data: 2 of 10 rows are wrong (20.00%), and data.tolerate is 0:")
-    assert "train.jsonl:7: no JSON" in sentence and "train.jsonl:9: column chosen: found 3, expected text or a list of messages" in sentence
+    assert (
+        "train.jsonl:7: no JSON" in sentence
+        and "train.jsonl:9: column chosen: found 3, expected text or a list of messages" in sentence
+    )
 
 
 def test_tolerated_rows_are_in_the_report_and_nothing_is_lost(build):
@@ -150,15 +180,24 @@ def test_tolerated_rows_are_in_the_report_and_nothing_is_lost(build):
     assert [line.split(": ")[0] for line in report.wrong] == ["train.jsonl:7", "train.jsonl:9"]
 
 
-LONG = [*pairs(4), {"prompt": "x" * 50, "chosen": " a", "rejected": " b"}, {"prompt": "y", "chosen": " " + "b" * 50, "rejected": " c"}]
+LONG = [
+    *pairs(4),
+    {"prompt": "x" * 50, "chosen": " a", "rejected": " b"},
+    {"prompt": "y", "chosen": " " + "b" * 50, "rejected": " c"},
+]
 
 
 def test_rows_that_are_too_long_are_refused_by_default(build):
-    with pytest.raises(InputError, match=r"2 of 6 rows are too long. Raise data.max_length, or set data.overflow(?s:.*)train.jsonl:5: prompt and completion have 50 \+ 3 tokens, max_length is 20"):
+    with pytest.raises(
+        InputError,
+        match=r"2 of 6 rows are too long. Raise data.max_length(?s:.*)train.jsonl:5: prompt and completion have 50 \+ 3 tokens",
+    ):
         build(LONG, max_length=20)
 
 
-@pytest.mark.parametrize(("overflow", "kept", "cut"), [("drop", 4, 0), ("truncate_prompt_left", 5, 1), ("truncate_completion_right", 5, 1)])
+@pytest.mark.parametrize(
+    ("overflow", "kept", "cut"), [("drop", 4, 0), ("truncate_prompt_left", 5, 1), ("truncate_completion_right", 5, 1)]
+)
 def test_every_overflow_policy_counts_what_it_cuts_and_drops(build, overflow, kept, cut):
     train = build(LONG, max_length=20, overflow=overflow).report.splits["train"]
     assert (train.rows, train.kept, train.truncated, train.dropped.get("too long")) == (6, kept, cut, 6 - kept)
@@ -176,7 +215,12 @@ def test_the_report_counts_what_the_source_s_clip_drops(build):
     mine = [{"prompt": f"Q{i}", "completion": [" a", " b", " c"], "reward": [0.0, 1.0, 0.5]} for i in range(3)]
     mine.append({"prompt": "Q9", "completion": [" a", " b"], "reward": [0.0, 1.0]})
     train = build(mine, source_clip=(0.0, 1.0)).report.splits["train"]
-    assert (train.kept, train.pairs, train.clipped_pairs, dict(train.dropped)) == (3, 6, 4, {"every pair at the source's clip": 1})
+    assert (train.kept, train.pairs, train.clipped_pairs, dict(train.dropped)) == (
+        3,
+        6,
+        4,
+        {"every pair at the source's clip": 1},
+    )
 
 
 # ---- splits and mixtures
@@ -185,7 +229,11 @@ def test_the_report_counts_what_the_source_s_clip_drops(build):
 def test_a_split_is_the_same_for_every_algorithm_tokenizer_and_order(build):
     held = [
         sorted(group.prompt_ids.tobytes() for group in build(rows_, signal, split=0.25, seed=seed).groups("val"))
-        for rows_, signal, seed in [(pairs(20), "preference", 0), (pairs(20)[::-1], "demonstration", 1), (pairs(20), "label", 2)]
+        for rows_, signal, seed in [
+            (pairs(20), "preference", 0),
+            (pairs(20)[::-1], "demonstration", 1),
+            (pairs(20), "label", 2),
+        ]
     ]
     assert held[0] == held[1] == held[2] and len(held[0]) == 5
 
@@ -218,7 +266,9 @@ def test_what_is_asked_for_and_not_given_is_named(build):
 
 
 def test_a_weighted_mixture_repeats_the_smaller_source_and_says_so(build, tmp_path):
-    first, second = (write(tmp_path / f"{name}.jsonl", rows_) for name, rows_ in (("a", pairs(12)), ("b", pairs(3, 50))))
+    first, second = (
+        write(tmp_path / f"{name}.jsonl", rows_) for name, rows_ in (("a", pairs(12)), ("b", pairs(3, 50)))
+    )
     data = build([Source(first, weight=1.0), Source(second, weight=1.0)])
     found = rows(data)
     assert len(found) == 24 and found.count("b.jsonl:1") == 4 and found.count("a.jsonl:1") == 1
@@ -247,7 +297,9 @@ def test_what_was_tokenised_is_read_again_and_another_composition_reads_its_own(
     build(path)
     calls = []
     original = Tokenisation.__call__
-    monkeypatch.setattr(Tokenisation, "__call__", lambda self, records: calls.append(len(records)) or original(self, records))
+    monkeypatch.setattr(
+        Tokenisation, "__call__", lambda self, records: calls.append(len(records)) or original(self, records)
+    )
     first = build(path)
     assert calls == [] and len(first.groups("train")) == 5
     first.attach(Composition(NEEDS["demonstration"], first.tokenizer))
@@ -265,7 +317,10 @@ def test_a_changed_file_is_read_again(build):
 @pytest.mark.parametrize("signal", ["preference", "gap", "reward", "label", "demonstration"])
 def test_a_group_is_stored_and_read_without_a_change(build, signal):
     turn = {"role": "assistant", "content": "b", "weight": 0.5}
-    responses = [{"text": [turn], "reward": 0.5, "label": True}, {"text": [{"role": "assistant", "content": "c"}], "reward": 2.0, "label": 1}]
+    responses = [
+        {"text": [turn], "reward": 0.5, "label": True},
+        {"text": [{"role": "assistant", "content": "c"}], "reward": 2.0, "label": 1},
+    ]
     row = {"prompt": [{"role": "user", "content": "a"}], "responses": responses, "weight": 2}
     data = build([row], signal)
     found = data.groups("train")[0]
@@ -275,7 +330,9 @@ def test_a_group_is_stored_and_read_without_a_change(build, signal):
         assert getattr(found, name) == getattr(outcome.group, name), name
     assert found.prompt_ids.tolist() == outcome.group.prompt_ids.tolist()
     for name in ("completions", "token_weights"):
-        assert [part.tolist() for part in getattr(found, name)] == [part.tolist() for part in getattr(outcome.group, name)]
+        assert [part.tolist() for part in getattr(found, name)] == [
+            part.tolist() for part in getattr(outcome.group, name)
+        ]
     assert found.weight == 2.0 and found.token_weights[0].max() == 0.5
 
 
@@ -285,11 +342,17 @@ def test_a_group_is_stored_and_read_without_a_change(build, signal):
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     [
-        ({"split": 1.0}, "data.split: 1.0, expected a share from 0 to 1"), ({"split": 0.2, "fold": 5}, "data.fold: 5, expected 0 to 4"),
-        ({"fold": 1}, "data.fold: 1, expected 0 to 0"), ({"tolerate": -1}, "data.tolerate: -1"), ({"max_length": 1}, "data.max_length: 1 is too small"),
-        ({"split": 0.1, "validation": "b.jsonl"}, "both split and validation are given"), ({"format": "pairs"}, "data.format: 'pairs', expected preference"),
-        ({"columns": {"promt": "q"}}, "data.columns.promt: no format has this column"), ({"train": []}, "data.train: names nothing"),
-        ({"streaming": True, "split": 0.1}, "data.split: a stream has no known end"), ({"batch_size": 0}, "data.batch_size: 0"),
+        ({"split": 1.0}, "data.split: 1.0, expected a share from 0 to 1"),
+        ({"split": 0.2, "fold": 5}, "data.fold: 5, expected 0 to 4"),
+        ({"fold": 1}, "data.fold: 1, expected 0 to 0"),
+        ({"tolerate": -1}, "data.tolerate: -1"),
+        ({"max_length": 1}, "data.max_length: 1, expected 2 or more"),
+        ({"split": 0.1, "validation": "b.jsonl"}, "both split and validation are given"),
+        ({"format": "pairs"}, "data.format: pairs, expected preference"),
+        ({"columns": {"promt": "q"}}, "data.columns.promt: no format has this column"),
+        ({"train": []}, "data.train: nothing, expected a file"),
+        ({"streaming": True, "split": 0.1}, "data.split: a stream has no known end"),
+        ({"batch_size": 0}, "data.batch_size: 0"),
     ],
 )
 def test_arguments_out_of_range_are_refused_at_once(arguments, sentence):
@@ -299,7 +362,9 @@ def test_arguments_out_of_range_are_refused_at_once(arguments, sentence):
 
 def test_a_tokenizer_of_the_data_s_own(tmp_path):
     byte_tokenizer("yes").save_pretrained(tmp_path / "tokenizer")
-    data = Files(write(tmp_path / "a.jsonl", pairs(2)), tokenizer=str(tmp_path / "tokenizer"), cache_dir=str(tmp_path / "cache"))
+    data = Files(
+        write(tmp_path / "a.jsonl", pairs(2)), tokenizer=str(tmp_path / "tokenizer"), cache_dir=str(tmp_path / "cache")
+    )
 
     class WithoutTokenizer:
         needs = NEEDS["preference"]
@@ -315,7 +380,9 @@ def test_generation_settings_beside_the_tokenizer_join_the_stop_set(tmp_path):
     tokenizer = byte_tokenizer(specials=("<stop>",))
     stop = tokenizer.convert_tokens_to_ids("<stop>")
     tokenizer.save_pretrained(tmp_path / "model")
-    (tmp_path / "model" / "generation_config.json").write_text(json.dumps({"eos_token_id": [tokenizer.eos_token_id, stop]}))
+    (tmp_path / "model" / "generation_config.json").write_text(
+        json.dumps({"eos_token_id": [tokenizer.eos_token_id, stop]})
+    )
     data = Files("a.jsonl", tokenizer=str(tmp_path / "model"))
     data.attach(Composition(NEEDS["preference"], None))
     assert stop in data.stop_set and "generation config" in data.stop_set.text()

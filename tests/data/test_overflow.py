@@ -42,7 +42,10 @@ def test_prompts_are_cut_at_their_beginning_and_keep_bos():
 
 def test_completions_are_cut_at_their_end_with_their_weights():
     found = fitted(group(5, 3, 6), Limits(9, overflow="truncate_completion_right"))
-    assert found.cut and [completion.tolist() for completion in found.group.completions] == [[100, 101, 102], [100, 101, 102, 103]]
+    assert found.cut and [completion.tolist() for completion in found.group.completions] == [
+        [100, 101, 102],
+        [100, 101, 102, 103],
+    ]
     assert [len(weights) for weights in found.group.token_weights] == [3, 4] and len(found.group.prompt_ids) == 5
 
 

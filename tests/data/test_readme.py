@@ -24,7 +24,8 @@ SIGNALS = ("demonstration", "preference", "gap", "reward", "label")
 SECTIONS = dict(re.findall(r"^### (\w+)\n(.*?)(?=^##)", PAGE, re.MULTILINE | re.DOTALL))
 EXAMPLES = [
     (format, [json.loads(line) for line in block.strip().splitlines()])
-    for format, section in SECTIONS.items() for block in re.findall(r"```json\n(.*?)```", section, re.DOTALL)
+    for format, section in SECTIONS.items()
+    for block in re.findall(r"```json\n(.*?)```", section, re.DOTALL)
 ]
 
 
@@ -41,8 +42,13 @@ def test_an_example_becomes_groups_for_every_loss_that_can_read_it(format, rows)
     for signal in signals_of(format, columns) - own:
         preparation = Preparation(Reading(format), signal, Rules(), Tokenisation(byte_tokenizer()), Limits())
         outcomes = preparation([(f"example:{index}", row) for index, row in enumerate(rows)])
-        assert all(outcome.fate in ("kept", "left_out") for outcome in outcomes), [outcome.reason for outcome in outcomes]
-        assert any(outcome.fate == "kept" for outcome in outcomes) or [o.reason for o in outcomes] == ["one response, no pair"] * 2
+        assert all(outcome.fate in ("kept", "left_out") for outcome in outcomes), [
+            outcome.reason for outcome in outcomes
+        ]
+        assert (
+            any(outcome.fate == "kept" for outcome in outcomes)
+            or [o.reason for o in outcomes] == ["one response, no pair"] * 2
+        )
 
 
 def test_the_table_says_what_each_format_gives():
@@ -51,7 +57,9 @@ def test_the_table_says_what_each_format_gives():
     assert {row[0] for row in table} == set(FORMATS)
     for format, besides, *cells in table:
         own = set(NEEDS[format][-1]) | {name.strip() for name in besides.split(",") if name}
-        assert {signal for signal, cell in zip(SIGNALS, cells, strict=True) if cell == "yes"} == signals_of(detect(own), own), (format, besides)
+        assert {signal for signal, cell in zip(SIGNALS, cells, strict=True) if cell == "yes"} == signals_of(
+            detect(own), own
+        ), (format, besides)
 
 
 @pytest.mark.parametrize("block", re.findall(r"```yaml\n(.*?)```", PAGE, re.DOTALL))

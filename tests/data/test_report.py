@@ -14,13 +14,26 @@ REPORT = DataReport(
     signal="preference",
     splits={
         "train": SplitReport(
-            rows=10, kept=7, truncated=1, dropped={"wrong": 2, "too long": 1}, completions=14, pairs=7, straddles=3, empties=1, ties=2,
-            prompt_lengths=Lengths.of([1, 2, 3]), completion_lengths=Lengths.of([4]), trained=0.5, coverage=Coverage(7, 14, 7, 7, 7, 7),
+            rows=10,
+            kept=7,
+            truncated=1,
+            dropped={"wrong": 2, "too long": 1},
+            completions=14,
+            pairs=7,
+            straddles=3,
+            empties=1,
+            ties=2,
+            prompt_lengths=Lengths.of([1, 2, 3]),
+            completion_lengths=Lengths.of([4]),
+            trained=0.5,
+            coverage=Coverage(7, 14, 7, 7, 7, 7),
         ),
         "val": SplitReport(rows=2, kept=2),
     },
     wrong=("a.jsonl:3: column chosen: missing",),
-    tokenizer="tiny, 12 tokens", template="plain", stop_set="'<eos>' (2, tokenizer)",
+    tokenizer="tiny, 12 tokens",
+    template="plain",
+    stop_set="'<eos>' (2, tokenizer)",
     samples=("a.jsonl:1: Hi\nchosen: ⟦ there<eos>⟧",),
 )
 
@@ -56,7 +69,13 @@ def test_a_sample_marks_the_trained_tokens():
     tokenizer = byte_tokenizer()
     completion = np.array(ids(tokenizer, "abcd"))
     weights = np.array([1.0, 0.0, 1.0, 1.0])
-    pair = Group(np.array(ids(tokenizer, "Q")), (completion, completion[:1]), (weights, weights[:1]), pairs=(Pair(1, 0),), row="f:1")
+    pair = Group(
+        np.array(ids(tokenizer, "Q")),
+        (completion, completion[:1]),
+        (weights, weights[:1]),
+        pairs=(Pair(1, 0),),
+        row="f:1",
+    )
     assert sample_text(pair, tokenizer) == "f:1: Q\nrejected: ⟦a⟧b⟦cd⟧\nchosen: ⟦a⟧"
 
 

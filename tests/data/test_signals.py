@@ -14,7 +14,12 @@ from lit_rlhf.errors import InputError
 
 def scored(*rewards, labels=()):
     labels = labels or [None] * len(rewards)
-    return Record("p", tuple(Completion(f"r{i}", reward, label) for i, (reward, label) in enumerate(zip(rewards, labels, strict=True))))
+    return Record(
+        "p",
+        tuple(
+            Completion(f"r{i}", reward, label) for i, (reward, label) in enumerate(zip(rewards, labels, strict=True))
+        ),
+    )
 
 
 def pairs_of(record, **rules):
@@ -29,7 +34,9 @@ def sigmoid(x):
 
 def test_all_pairs_of_scored_responses_have_the_better_one_chosen():
     assert pairs_of(scored(1.0, 3.0, 0.0)) == [
-        ("r1", "r0", sigmoid(2.0), 2.0), ("r1", "r2", sigmoid(3.0), 3.0), ("r0", "r2", sigmoid(1.0), 1.0),
+        ("r1", "r0", sigmoid(2.0), 2.0),
+        ("r1", "r2", sigmoid(3.0), 3.0),
+        ("r0", "r2", sigmoid(1.0), 1.0),
     ]
 
 
@@ -106,7 +113,8 @@ def test_a_format_without_the_signal_is_refused_naming_those_that_have_it():
     with pytest.raises(InputError) as error:
         check_signal("preference", "messages", {"messages"}, None, "data: chat.jsonl")
     assert str(error.value) == (
-        "data: chat.jsonl: the format is messages (columns messages), and the loss reads pairs. Formats that have them: preference; scored"
+        "data: chat.jsonl: the format is messages (columns messages), and the loss reads pairs. "
+        "Formats that have them: preference; scored"
     )
 
 

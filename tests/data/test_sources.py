@@ -48,7 +48,8 @@ def test_cells_of_a_table_are_text_and_never_missing(tmp_path):
     path = tmp_path / "a.csv"
     path.write_text('prompt,completion,reward\n"a, b",NA,0.5\nnull,,1\n')
     assert [row for _, row in rows_of(path, tmp_path)] == [
-        {"prompt": "a, b", "completion": "NA", "reward": "0.5"}, {"prompt": "null", "completion": "", "reward": "1"},
+        {"prompt": "a, b", "completion": "NA", "reward": "0.5"},
+        {"prompt": "null", "completion": "", "reward": "1"},
     ]
     path = tmp_path / "b.tsv"
     path.write_text("prompt\tcompletion\na,b\tc\n")
@@ -59,8 +60,13 @@ def test_parquet_and_lines_of_text(tmp_path):
     import pyarrow
     import pyarrow.parquet
 
-    pyarrow.parquet.write_table(pyarrow.Table.from_pylist([{"prompt": "a", "responses": [{"text": "b", "reward": 1.0}]}]), tmp_path / "a.parquet")
-    assert rows_of(tmp_path / "a.parquet", tmp_path) == [("a.parquet:1", {"prompt": "a", "responses": [{"text": "b", "reward": 1.0}]})]
+    pyarrow.parquet.write_table(
+        pyarrow.Table.from_pylist([{"prompt": "a", "responses": [{"text": "b", "reward": 1.0}]}]),
+        tmp_path / "a.parquet",
+    )
+    assert rows_of(tmp_path / "a.parquet", tmp_path) == [
+        ("a.parquet:1", {"prompt": "a", "responses": [{"text": "b", "reward": 1.0}]})
+    ]
     (tmp_path / "a.txt").write_text("one\ntwo\n")
     assert rows_of(tmp_path / "a.txt", tmp_path) == [("a.txt:1", {"text": "one"}), ("a.txt:2", {"text": "two"})]
 
@@ -79,7 +85,11 @@ def test_a_folder_that_datasets_saved_and_one_of_files(tmp_path):
 def test_a_pattern_names_every_file_in_order_and_rows_counts_over_them(tmp_path):
     for name in "ba":
         write_lines(tmp_path / f"{name}.jsonl")
-    assert [place for place, _ in rows_of(tmp_path / "*.jsonl", tmp_path, rows=3)] == ["a.jsonl:1", "a.jsonl:2", "b.jsonl:1"]
+    assert [place for place, _ in rows_of(tmp_path / "*.jsonl", tmp_path, rows=3)] == [
+        "a.jsonl:1",
+        "a.jsonl:2",
+        "b.jsonl:1",
+    ]
 
 
 def test_unreadable_lines_are_errors_of_their_row_and_blank_lines_none(tmp_path):
@@ -96,9 +106,13 @@ def test_unreadable_lines_are_errors_of_their_row_and_blank_lines_none(tmp_path)
 @pytest.mark.parametrize(
     ("name", "sentence"),
     [
-        ("rews.jsonl", r"rews.jsonl: no such file \(did you mean .*rows.jsonl\?\)"), ("nowhere/x.csv", "no such file: there is no folder"),
-        ("*.parquet", "no file matches"), ("image.png", "unknown kind of file; expected .jsonl"), ("broken.json", "broken.json: no JSON"),
-        ("number.json", "found 3, expected a list of rows"), ("latin.jsonl", "latin.jsonl: not UTF-8"),
+        ("rews.jsonl", r"rews.jsonl: no such file \(did you mean .*rows.jsonl\?\)"),
+        ("nowhere/x.csv", "no such file: there is no folder"),
+        ("*.parquet", "no file matches"),
+        ("image.png", "unknown kind of file; expected .jsonl"),
+        ("broken.json", "broken.json: no JSON"),
+        ("number.json", "found 3, expected a list of rows"),
+        ("latin.jsonl", "latin.jsonl: not UTF-8"),
     ],
 )
 def test_what_cannot_be_read_is_named(tmp_path, name, sentence):
@@ -126,9 +140,13 @@ def test_the_parts_of_a_hub_name(monkeypatch):
     import datasets
 
     asked = []
-    monkeypatch.setattr(datasets, "load_dataset", lambda path, **given: asked.append((path, given)) or datasets.Dataset.from_list([{"text": "x"}]))
+    monkeypatch.setattr(
+        datasets,
+        "load_dataset",
+        lambda path, **given: asked.append((path, given)) or datasets.Dataset.from_list([{"text": "x"}]),
+    )
     (table,) = tables(Source("owner/name/some/folder#test", revision="main"))
-    (path, given), = asked
+    ((path, given),) = asked
     assert (path, given["data_dir"], given["split"], given["revision"]) == ("owner/name", "some/folder", "test", "main")
     assert table.place(0) == "owner/name/some/folder#test:1"
     tables(Source("squad"))
@@ -148,7 +166,15 @@ def test_nothing_is_printed_and_no_connection_opened(tmp_path, monkeypatch, capf
 def test_quiet_leaves_the_settings_as_they_were():
     import datasets
 
-    before = datasets.are_progress_bars_disabled(), datasets.logging.get_verbosity(), datasets.config.HF_UPDATE_DOWNLOAD_COUNTS
+    before = (
+        datasets.are_progress_bars_disabled(),
+        datasets.logging.get_verbosity(),
+        datasets.config.HF_UPDATE_DOWNLOAD_COUNTS,
+    )
     with quiet():
         assert datasets.are_progress_bars_disabled()
-    assert (datasets.are_progress_bars_disabled(), datasets.logging.get_verbosity(), datasets.config.HF_UPDATE_DOWNLOAD_COUNTS) == before
+    assert (
+        datasets.are_progress_bars_disabled(),
+        datasets.logging.get_verbosity(),
+        datasets.config.HF_UPDATE_DOWNLOAD_COUNTS,
+    ) == before

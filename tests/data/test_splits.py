@@ -33,7 +33,11 @@ def test_the_order_of_rows_does_not_matter_and_the_seed_does():
 def test_another_process_holds_out_the_same_prompts(hash_seed):
     code = f"from lit_rlhf.data.splits import held_out; print(held_out({KEYS!r}, 0.1, 0, 0).nonzero()[0].tolist())"
     found = subprocess.run(
-        [sys.executable, "-c", code], env={"PYTHONHASHSEED": hash_seed, "PYTHONPATH": ":".join(sys.path)}, capture_output=True, text=True, check=True
+        [sys.executable, "-c", code],
+        env={"PYTHONHASHSEED": hash_seed, "PYTHONPATH": ":".join(sys.path)},
+        capture_output=True,
+        text=True,
+        check=True,
     )
     assert found.stdout.strip() == str(held_out(KEYS, 0.1, 0, 0).nonzero()[0].tolist())
 

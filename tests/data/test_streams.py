@@ -20,7 +20,9 @@ def pairs(n, start=0):
 
 
 def write(path, rows):
-    path.write_text("".join((row if isinstance(row, str) else json.dumps(row)) + "\n" for row in rows), encoding="utf-8")
+    path.write_text(
+        "".join((row if isinstance(row, str) else json.dumps(row)) + "\n" for row in rows), encoding="utf-8"
+    )
     return str(path)
 
 
@@ -40,7 +42,9 @@ def test_every_row_comes_once_in_a_pass_in_an_order_of_its_own(tmp_path):
     first, second = rows(data, 0), rows(data, 1)
     assert sorted(first) == sorted(second) == sorted(f"a.jsonl:{i}" for i in range(1, 31))
     assert first != second and rows(data, 0) == first
-    assert rows(stream(data.sources["train"][0].path, tmp_path, shuffle_buffer=1)) == [f"a.jsonl:{i}" for i in range(1, 31)]
+    assert rows(stream(data.sources["train"][0].path, tmp_path, shuffle_buffer=1)) == [
+        f"a.jsonl:{i}" for i in range(1, 31)
+    ]
 
 
 def test_a_stream_gives_the_groups_that_stored_rows_give(tmp_path):
@@ -50,7 +54,10 @@ def test_a_stream_gives_the_groups_that_stored_rows_give(tmp_path):
     stored.setup("fit")
     streamed = {group.row: group for group in stream(path, tmp_path).groups("train").read(0)}
     for group in stored.groups("train"):
-        assert streamed[group.row].prompt_ids.tolist() == group.prompt_ids.tolist() and streamed[group.row].pairs == group.pairs
+        assert (
+            streamed[group.row].prompt_ids.tolist() == group.prompt_ids.tolist()
+            and streamed[group.row].pairs == group.pairs
+        )
 
 
 def test_items_restart_where_they_stopped(tmp_path):
@@ -67,7 +74,11 @@ def test_other_files_are_streamed_too(tmp_path, suffix):
     import pandas
 
     frame, path = pandas.DataFrame(pairs(4)), tmp_path / f"a.{suffix}"
-    {"json": lambda: path.write_text(json.dumps(pairs(4))), "csv": lambda: frame.to_csv(path, index=False), "parquet": lambda: frame.to_parquet(path)}[suffix]()
+    {
+        "json": lambda: path.write_text(json.dumps(pairs(4))),
+        "csv": lambda: frame.to_csv(path, index=False),
+        "parquet": lambda: frame.to_parquet(path),
+    }[suffix]()
     assert rows(stream(str(path), tmp_path, shuffle_buffer=1)) == [f"a.{suffix}:{i}" for i in range(1, 5)]
 
 
@@ -79,7 +90,9 @@ def test_a_wrong_row_stops_the_run_and_is_named(tmp_path):
 def test_a_wrong_row_behind_the_first_thousand_is_named_when_it_comes(tmp_path):
     path = write(tmp_path / "a.jsonl", [*pairs(1005), "{"])
     data = stream(path, tmp_path, shuffle_buffer=1)
-    with pytest.raises(InputError, match=r"a.jsonl:1006: no JSON(?s:.*)1 wrong rows of 1006 read, and data.tolerate is 0"):
+    with pytest.raises(
+        InputError, match=r"a.jsonl:1006: no JSON(?s:.*)1 wrong rows of 1006 read, and data.tolerate is 0"
+    ):
         rows(data)
     assert len(rows(stream(path, tmp_path, tolerate=0.01))) == 1005
 
@@ -100,7 +113,10 @@ def test_sources_are_mixed_in_proportion_to_their_weights(tmp_path):
 
 def test_the_report_is_of_the_first_rows_and_says_so(tmp_path):
     report = stream(write(tmp_path / "a.jsonl", pairs(7)), tmp_path).report
-    assert report.splits["train"].rows == 7 and "a stream: the counts of train are those of its first 1000 rows" in report.notes
+    assert (
+        report.splits["train"].rows == 7
+        and "a stream: the counts of train are those of its first 1000 rows" in report.notes
+    )
 
 
 def test_flat_scored_rows_cannot_be_paired_in_a_stream(tmp_path):

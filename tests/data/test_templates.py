@@ -12,7 +12,8 @@ from lit_rlhf.errors import InputError
 TEMPLATES = {  # what a template writes: (Jinja, terminator of a turn)
     "chatml": (CHATML, "<|im_end|>"),
     "header": (
-        "{{ bos_token }}{% for m in messages %}{{ '<|head|>' + m.role + '<|/head|>\n\n' + m.content | trim + '<|eot|>' }}{% endfor %}"
+        "{{ bos_token }}{% for m in messages %}{{ '<|head|>' + m.role + '<|/head|>\n\n'"
+        " + m.content | trim + '<|eot|>' }}{% endfor %}"
         "{% if add_generation_prompt %}{{ '<|head|>assistant<|/head|>\n\n' }}{% endif %}",
         "<|eot|>",
     ),
@@ -22,7 +23,8 @@ TEMPLATES = {  # what a template writes: (Jinja, terminator of a turn)
         "<eos>",
     ),
     "renamed roles": (
-        "{% for m in messages %}{{ '<|turn|>' + ('model' if m.role == 'assistant' else m.role) + '\n' + m.content + '<|/turn|>\n' }}{% endfor %}"
+        "{% for m in messages %}{{ '<|turn|>' + ('model' if m.role == 'assistant' else m.role)"
+        " + '\n' + m.content + '<|/turn|>\n' }}{% endfor %}"
         "{% if add_generation_prompt %}{{ '<|turn|>model\n' }}{% endif %}",
         "<|/turn|>",
     ),
@@ -32,7 +34,8 @@ TEMPLATES = {  # what a template writes: (Jinja, terminator of a turn)
         "<|end|>",
     ),
     "system prompt of its own": (
-        "{% if messages[0].role != 'system' %}{{ '<|im_start|>system\nBe kind.<|im_end|>\n' }}{% endif %}" + CHATML, "<|im_end|>",
+        "{% if messages[0].role != 'system' %}{{ '<|im_start|>system\nBe kind.<|im_end|>\n' }}{% endif %}" + CHATML,
+        "<|im_end|>",
     ),
     "generation prompt that opens a thought": (
         "{% for m in messages %}{{ '<|' + m.role + '|>' + m.content + '<|end|>' }}{% endfor %}"
@@ -40,16 +43,29 @@ TEMPLATES = {  # what a template writes: (Jinja, terminator of a turn)
         "<|end|>",
     ),
     "only the last reply has a thought": (
-        "{% for m in messages %}{{ '<|im_start|>' + m.role + '\n' + ('<think></think>' if loop.last and m.role == 'assistant' else '')"
-        " + m.content + '<|im_end|>\n' }}{% endfor %}{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}",
+        "{% for m in messages %}{{ '<|im_start|>' + m.role + '\n'"
+        " + ('<think></think>' if loop.last and m.role == 'assistant' else '')"
+        " + m.content + '<|im_end|>\n' }}{% endfor %}"
+        "{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}",
         "<|im_end|>",
     ),
     "no closing token": (
-        "{% for m in messages %}{{ m.role + ': ' + m.content + '\n' }}{% endfor %}{% if add_generation_prompt %}assistant: {% endif %}", None,
+        "{% for m in messages %}{{ m.role + ': ' + m.content + '\n' }}{% endfor %}"
+        "{% if add_generation_prompt %}assistant: {% endif %}",
+        None,
     ),
 }
 SPECIALS = (
-    "<|im_start|>", "<|im_end|>", "<|head|>", "<|/head|>", "<|eot|>", "<|turn|>", "<|/turn|>", "<|end|>", "<|user|>", "<|assistant|>",
+    "<|im_start|>",
+    "<|im_end|>",
+    "<|head|>",
+    "<|/head|>",
+    "<|eot|>",
+    "<|turn|>",
+    "<|/turn|>",
+    "<|end|>",
+    "<|user|>",
+    "<|assistant|>",
 )
 
 
@@ -80,7 +96,9 @@ def test_the_prompt_is_what_the_model_is_given_when_it_is_asked(name):
     conversation = messages("Hi there?", "Hello.")
     (found,) = Tokenisation(tokenizer)([Record(conversation[:1], (Completion(conversation[1:]),))])
     asked = tokenizer.apply_chat_template(list(conversation[:1]), tokenize=False, add_generation_prompt=True)
-    assert tokenizer.decode(found.group.prompt_ids) == asked.replace("<think>\n", "").rstrip(" " * (name == "instruction"))
+    assert tokenizer.decode(found.group.prompt_ids) == asked.replace("<think>\n", "").rstrip(
+        " " * (name == "instruction")
+    )
 
 
 def test_arguments_reach_the_template_and_a_file_replaces_it(tmp_path):
@@ -94,7 +112,10 @@ def test_arguments_reach_the_template_and_a_file_replaces_it(tmp_path):
 
 def test_content_in_parts_is_written_by_the_plain_template():
     template = ChatTemplate(byte_tokenizer())
-    assert template.render([{"role": "user", "content": [{"type": "text", "text": "a"}, {"type": "text", "text": "b"}]}]) == "User: ab"
+    assert (
+        template.render([{"role": "user", "content": [{"type": "text", "text": "a"}, {"type": "text", "text": "b"}]}])
+        == "User: ab"
+    )
 
 
 def test_a_template_that_refuses_is_quoted():
@@ -106,7 +127,11 @@ def test_a_template_that_refuses_is_quoted():
 
 def test_a_template_without_the_assistant_s_words_is_refused():
     with pytest.raises(InputError, match="the assistant's words are not in"):
-        ChatTemplate(byte_tokenizer(template="{% for m in messages %}{% if m.role == 'user' %}{{ m.content }}{% endif %}{% endfor %}"))
+        ChatTemplate(
+            byte_tokenizer(
+                template="{% for m in messages %}{% if m.role == 'user' %}{{ m.content }}{% endif %}{% endfor %}"
+            )
+        )
 
 
 def test_a_missing_template_file_is_named():

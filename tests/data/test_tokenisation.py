@@ -66,7 +66,9 @@ def test_the_space_of_a_word_straddles_though_the_tokenizer_leaves_it_out_of_its
 def test_a_character_of_several_tokens_is_not_cut():
     tokenizer = byte_tokenizer()
     (found,) = Tokenisation(tokenizer)([demonstration("é", "ü🙂")])
-    assert tokenizer.decode(found.group.prompt_ids) == "é" and tokenizer.decode(found.group.completions[0]) == "ü🙂<eos>"
+    assert (
+        tokenizer.decode(found.group.prompt_ids) == "é" and tokenizer.decode(found.group.completions[0]) == "ü🙂<eos>"
+    )
     assert found.straddles == 0
 
 
@@ -171,7 +173,9 @@ def test_an_empty_prompt_is_bos_or_a_sentence():
 def test_running_text_is_predicted_from_bos_or_from_its_first_token():
     tokenizer = byte_tokenizer(bos="<s>")
     (found,) = Tokenisation(tokenizer)([demonstration(None, "abc")])
-    assert tokenizer.decode(found.group.prompt_ids) == "<s>" and tokenizer.decode(found.group.completions[0]) == "abc<eos>"
+    assert (
+        tokenizer.decode(found.group.prompt_ids) == "<s>" and tokenizer.decode(found.group.completions[0]) == "abc<eos>"
+    )
     tokenizer = byte_tokenizer()
     (found,) = Tokenisation(tokenizer)([demonstration(None, "abc")])
     assert tokenizer.decode(found.group.prompt_ids) == "a" and tokenizer.decode(found.group.completions[0]) == "bc<eos>"
@@ -201,7 +205,11 @@ def test_a_text_that_the_tokenizer_cannot_write_is_an_input_error():
 
 def test_rewards_labels_pairs_and_weight_come_along():
     record = Record(
-        "a", (Completion("b", 0.5, 1.0), Completion("c", -1.0, 0.0)), (Preference(0, 1, 0.8, 1.5, 2.0),), weight=3.0, row="f:7"
+        "a",
+        (Completion("b", 0.5, 1.0), Completion("c", -1.0, 0.0)),
+        (Preference(0, 1, 0.8, 1.5, 2.0),),
+        weight=3.0,
+        row="f:7",
     )
     (found,) = Tokenisation(byte_tokenizer())([record])
     group = found.group
@@ -221,14 +229,25 @@ def test_pairs_of_identical_completions_are_ties():
 
 def test_later_user_turns_have_weight_0_and_turns_their_own_weight():
     tokenizer = byte_tokenizer(specials=("<|im_start|>", "<|im_end|>"), template=CHATML)
-    messages = (user("one"), assistant("A"), user("two"), assistant("B", weight=0.25), user("three"), assistant("C", weight=0))
+    messages = (
+        user("one"),
+        assistant("A"),
+        user("two"),
+        assistant("B", weight=0.25),
+        user("three"),
+        assistant("C", weight=0),
+    )
     (found,) = Tokenisation(tokenizer)([demonstration(messages[:1], messages[1:])])
     group = found.group
     assert tokenizer.decode(group.prompt_ids) == "<|im_start|>user\none<|im_end|>\n<|im_start|>assistant\n"
     assert trained_text(tokenizer, group) == "A<|im_end|>B<|im_end|>"
-    weights = dict(zip(tokenizer.convert_ids_to_tokens(group.completions[0]), group.token_weights[0].tolist(), strict=True))
+    weights = dict(
+        zip(tokenizer.convert_ids_to_tokens(group.completions[0]), group.token_weights[0].tolist(), strict=True)
+    )
     assert (weights["A"], weights["B"], weights["o"]) == (1.0, 0.25, 0.0)
-    assert tokenizer.decode(group.completions[0][-2:]) == "B<|im_end|>"  # what follows the last trained turn is left out
+    assert (
+        tokenizer.decode(group.completions[0][-2:]) == "B<|im_end|>"
+    )  # what follows the last trained turn is left out
 
 
 def test_pairs_of_messages_share_their_prompt():
