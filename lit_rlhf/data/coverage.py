@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import itertools
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -36,7 +37,7 @@ class Coverage:
         return self.pairs / max(self.prompts, 1)
 
 
-def coverage(groups: Sequence[Group], most: int | None = None) -> Coverage:
+def coverage(groups: Iterable[Group], most: int | None = None) -> Coverage:
     """The coverage of groups, or of the first `most`. The same prompt, or response of a prompt, counts once."""
     from scipy.sparse import coo_array
     from scipy.sparse.csgraph import connected_components
@@ -44,8 +45,9 @@ def coverage(groups: Sequence[Group], most: int | None = None) -> Coverage:
     prompts: dict[bytes, int] = {}
     nodes: dict[tuple[int, bytes], int] = {}
     edges: list[tuple[int, int]] = []
-    rows = len(groups) if most is None else min(len(groups), most)
-    for group in (groups[index] for index in range(rows)):
+    rows = 0
+    for group in itertools.islice(groups, most):
+        rows += 1
         prompt = prompts.setdefault(_key(group.prompt_ids), len(prompts))
         own = [nodes.setdefault((prompt, _key(ids)), len(nodes)) for ids in group.completions]
         edges += [(own[pair.chosen], own[pair.rejected]) for pair in group.pairs]

@@ -190,7 +190,7 @@ LONG = [
 def test_rows_that_are_too_long_are_refused_by_default(build):
     with pytest.raises(
         InputError,
-        match=r"2 of 6 rows are too long. Raise data.max_length(?s:.*)train.jsonl:5: prompt and completion have 50 \+ 3 tokens",
+        match=r"2 of 6 rows are too long(?s:.*)train.jsonl:5: prompt and completion have 50 \+ 3 tokens",
     ):
         build(LONG, max_length=20)
 
