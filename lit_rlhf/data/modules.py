@@ -22,7 +22,7 @@ from lit_rlhf.data.gathering import (
     training_rows,
 )
 from lit_rlhf.data.overflow import Limits, Overflow
-from lit_rlhf.data.planner import PlannedData, Split
+from lit_rlhf.data.planner import SPLITS, PlannedData, Split
 from lit_rlhf.data.preparation import Preparation, Reading, Turns
 from lit_rlhf.data.report import DataReport, SplitReport, sample_text
 from lit_rlhf.data.rewards import RewardStep
@@ -178,10 +178,9 @@ class Files(PlannedData):
         tokenizer = self.tokenizer
         stops = _generation_stops(tokenizer)
         tokenisation = Tokenisation(tokenizer, self.chat_template, self.template_arguments, stops)
-        own = (
-            tokenizer.model_max_length if tokenizer.model_max_length < 10**9 else None
-        )  # a very large number says none
-        limits = Limits(self.max_length or own, self.max_prompt_length, self.overflow)
+        own = tokenizer.model_max_length
+        longest = self.max_length or (own if own < 10**9 else None)  # transformers says "none" by a very large number
+        limits = Limits(longest, self.max_prompt_length, self.overflow)
         reading = Reading("text", self.as_messages, self.turns)
         preparation = Preparation(reading, self.signal, self.rules, tokenisation, limits, tokenizer.bos_token_id)
         identity = repr((tokenisation.identity, self.signal, self.rules, limits, tokenizer.bos_token_id))
@@ -205,20 +204,25 @@ class Files(PlannedData):
         """Stores and tokenises the rows once per machine; every rank then reads what is stored."""
         if self.signal is None:
             self.attach(self.trainer.lightning_module)
-        for role, sources in self.sources.items():
-            if sources and not (self.streaming and role == "train"):
+        for role in {self._role(split) for split in SPLITS[self.trainer.state.fn]}:
+            if self.sources[role] and not (self.streaming and role == "train"):
                 self._read(role)
 
     def load(self, split: Split) -> Sequence[Any] | StreamedGroups:
         if split == "train":
             return self._stream() if self.streaming else self._trained()
-        role = "val" if split == "val" or split == "predict" and not self.sources["test"] else "test"
-        if role == "val" and self.split:
+        role = self._role(split)
+        if role == "train":
             data = self._read("train").data
             return self._reported(split, data.select(np.flatnonzero(self._held_out())))
         if split == "val" and not self.sources["val"]:
             return ()
         return self._reported(split, self._read(role).data)
+
+    def _role(self, split: Split) -> str:
+        """Whose rows a split is made of: prediction takes the test rows, or the validation rows where there are none."""
+        role = split if split != "predict" else "test" if self.sources["test"] else "val"
+        return "train" if role == "val" and self.split else role
 
     def _read(self, role: str) -> Gathered:
         if not self.sources[role]:

@@ -23,7 +23,7 @@ from lit_rlhf.errors import InputError
 __all__ = ["PlannedData", "Split", "collate"]
 
 Split = Literal["train", "val", "test", "predict"]
-_SPLITS: dict[str, tuple[Split, ...]] = {
+SPLITS: dict[str, tuple[Split, ...]] = {
     "fit": ("train", "val"), "validate": ("val",), "test": ("test",), "predict": ("predict",),
 }
 
@@ -104,7 +104,7 @@ class PlannedData(LightningDataModule, ABC):
             self.attach(self.trainer.lightning_module)
         if self.signal is None:
             raise InputError("data: attach(algorithm) comes before setup: it says what is read, and with which tokenizer")
-        for split in _SPLITS[stage]:
+        for split in SPLITS[stage]:
             if split not in self._loaded:
                 self._loaded[split] = groups = self.load(split)
                 if not isinstance(groups, GroupStream):

@@ -5,6 +5,8 @@ from dataclasses import dataclass
 from typing import Any
 
 import pytest
+from lightning import LightningModule
+from support import fit
 from tokens import CHATML, byte_tokenizer
 
 from lit_rlhf.data.modules import Files
@@ -334,6 +336,46 @@ def test_a_group_is_stored_and_read_without_a_change(build, signal):
             part.tolist() for part in getattr(outcome.group, name)
         ]
     assert found.weight == 2.0 and found.token_weights[0].max() == 0.5
+
+
+# ---- under a Trainer
+
+
+class Probe(LightningModule):
+    """Notes the rows of the items it is given."""
+
+    needs, automatic_optimization = NEEDS["preference"], False
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.tokenizer, self.items_done, self.seen = byte_tokenizer(), 0, {"train": [], "val": []}
+
+    def training_step(self, item, index):
+        self.seen["train"] += self.trainer.datamodule.rows(self.items_done)
+        self.items_done += 1
+
+    def validation_step(self, item, index):
+        self.seen["val"] += self.trainer.datamodule.rows(index, "val")
+
+    def configure_optimizers(self):
+        return None
+
+
+def test_a_trainer_gets_every_row_once_per_epoch(tmp_path):
+    data = Files(write(tmp_path / "a.jsonl", pairs(20)), split=0.25, batch_size=4, cache_dir=str(tmp_path / "cache"))
+    module = Probe()
+    fit(module, data, max_epochs=2, num_sanity_val_steps=0)
+    assert len(module.seen["train"]) == 30 and len(module.seen["val"]) == 10
+    assert {row: module.seen["train"].count(row) + module.seen["val"].count(row) for row in set(sum(module.seen.values(), []))} == {
+        f"a.jsonl:{index}": 2 for index in range(1, 21)
+    }
+
+
+def test_text_and_messages_may_stand_in_one_file(build):
+    chat = {"prompt": [{"role": "user", "content": "Q"}], "chosen": "a", "rejected": "b"}
+    tokenizer = byte_tokenizer()
+    data = build([*pairs(1), chat], tokenizer=tokenizer)
+    assert [tokenizer.decode(group.prompt_ids) for group in data.groups("train")] == ["Q0:", "User: Q\n\nAssistant:"]
 
 
 # ---- arguments
