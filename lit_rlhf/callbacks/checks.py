@@ -121,8 +121,8 @@ def reward_reloads(reward: RewardModel, sequences: Sequences) -> str:
         with tempfile.TemporaryDirectory() as folder:
             reward.save(folder)
             again = RewardModel(LanguageModel(folder, dtype=str(dtype).removeprefix("torch.")))
-            again.build()
-            again.to(sequences.prompt_ids.device).eval()
+            again.build(frozen=True)
+            again.to(sequences.prompt_ids.device)
             score, reread = reward.score(sequences), again.score(sequences)
     finally:
         reward.head = kept

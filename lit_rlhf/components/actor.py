@@ -7,7 +7,7 @@ from typing import Any
 
 from torch import nn
 
-from lit_rlhf.components.language_model import LanguageModel, as_model
+from lit_rlhf.components.language_model import LanguageModel, as_trained
 from lit_rlhf.types import Sequences, TokenLogps
 
 
@@ -21,7 +21,7 @@ class Actor(nn.Module):
 
     def __init__(self, model: LanguageModel | str, lr: float | None = None) -> None:
         super().__init__()
-        self.model, self.lr = as_model(model), lr
+        self.model, self.lr = as_trained(model), lr
 
     def build(self) -> None:
         """Loads the weights, once."""
@@ -40,6 +40,6 @@ class Actor(nn.Module):
         """See `LanguageModel.head_parity`."""
         return self.model.head_parity(sequences)
 
-    def save(self, folder: str | Path) -> None:
-        """Writes a plain Hugging Face folder."""
-        self.model.save(folder)
+    def save(self, folder: str | Path, card: str | None = None) -> None:
+        """Writes a plain Hugging Face folder; see `LanguageModel.save`."""
+        self.model.save(folder, card)

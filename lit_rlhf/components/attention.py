@@ -8,10 +8,11 @@ from collections.abc import Callable, Iterator
 import torch
 from torch import Tensor
 
+from lit_rlhf.errors import InputError
 from lit_rlhf.types import Sequences, segment_indices
 
-Backbone = Callable[..., Tensor]
-"""(input_ids [B, L], attention_mask [B, L]) -> states [B, L, D]."""
+Backbone = Callable[[Tensor], Tensor]
+"""input_ids [B, L] -> states [B, L, D], position ids 0..L-1, each state a function of the tokens up to its own."""
 
 
 class Layout(ABC):
@@ -32,25 +33,28 @@ class Layout(ABC):
 class Padded(Layout):
     """Right-padded rows, the prompt repeated with every completion: right for any causal model.
 
-    Rows are run in order of length, in sub-batches in which at most the share `waste` of the tokens is padding.
+    A state depends on the tokens before it alone, so what is padded on the right changes nothing, needs no mask, and
+    may be any id. Rows are run in order of length, in sub-batches of which at most the share `waste` is padding.
 
     Args:
-        waste: between 0 (rows of equal length only) and 1 (everything at once).
+        waste: between 0 (rows of equal length only) and 1 (all rows at once).
+
+    Raises:
+        InputError: `waste` is not such a share.
     """
 
     def __init__(self, waste: float = 0.15) -> None:
+        if not 0 <= waste <= 1:
+            raise InputError(f"Padded.waste is {waste}; it is a share of the tokens, between 0 and 1")
         self.waste = waste
 
     def states(self, backbone: Backbone, sequences: Sequences, first: Tensor, count: Tensor) -> Tensor:
-        lengths = (sequences.prompt_lengths[sequences.prompt_of] + sequences.completion_lengths).cpu()
-        tokens = _rows(sequences)
+        rows = _rows(sequences)
+        lengths = torch.tensor([len(row) for row in rows])
         order = torch.argsort(lengths, stable=True)
-        pieces = [
-            self._sub_batch(backbone, tokens, lengths, rows, first, count) for rows in self._sub_batches(lengths, order)
-        ]
-        found, sizes = torch.cat(pieces), count.cpu()
-        back = torch.argsort(order)
-        return found[segment_indices(sizes[order], back).to(found.device)]
+        pieces = [self._run(backbone, rows, which, first, count) for which in self._sub_batches(lengths, order)]
+        place = torch.argsort(order).to(count.device)
+        return torch.cat(pieces)[segment_indices(count[order.to(count.device)], place)]
 
     def _sub_batches(self, lengths: Tensor, order: Tensor) -> Iterator[Tensor]:
         """Runs of `order` (ascending in length) with little padding."""
@@ -63,23 +67,18 @@ class Padded(Layout):
         yield order[start:]
 
     @staticmethod
-    def _sub_batch(
-        backbone: Backbone, tokens: tuple[Tensor, ...], lengths: Tensor, rows: Tensor, first: Tensor, count: Tensor
-    ) -> Tensor:
-        chosen, longest = [tokens[row] for row in rows.tolist()], int(lengths[rows].max())
-        ids = torch.nn.utils.rnn.pad_sequence(chosen, batch_first=True)  # the pad id is never looked at
-        own = lengths[rows].to(ids.device)
-        padded = bool((lengths[rows] != longest).any())
-        mask = (torch.arange(longest, device=ids.device) < own[:, None]).long() if padded else None
-        states = backbone(input_ids=ids, attention_mask=mask)
-        rows = rows.to(first.device)
-        size = count[rows]
-        line = torch.repeat_interleave(torch.arange(len(rows), device=size.device), size)
-        start = torch.repeat_interleave(first[rows] - (size.cumsum(0) - size), size)
+    def _run(backbone: Backbone, rows: tuple[Tensor, ...], which: Tensor, first: Tensor, count: Tensor) -> Tensor:
+        ids = torch.nn.utils.rnn.pad_sequence([rows[row] for row in which.tolist()], batch_first=True)
+        states = backbone(ids)
+        which = which.to(first.device)
+        size = count[which]
+        line = torch.repeat_interleave(torch.arange(len(which), device=size.device), size)
+        start = torch.repeat_interleave(first[which] - (size.cumsum(0) - size), size)
         return states[line, start + torch.arange(len(line), device=line.device)]
 
 
 def _rows(sequences: Sequences) -> tuple[Tensor, ...]:
+    """[P + C] the tokens of each row."""
     prompts = sequences.prompt_ids.split(sequences.prompt_lengths.tolist())
     completions = sequences.completion_ids.split(sequences.completion_lengths.tolist())
     return tuple(

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
-from lit_rlhf.components.language_model import LanguageModel, as_model
-from lit_rlhf.components.learned import scalar_head
+from lit_rlhf.components.heads import ScalarHead
+from lit_rlhf.components.language_model import LanguageModel, as_trained
 from lit_rlhf.types import Sequences
 
 
@@ -19,15 +19,15 @@ class Critic(nn.Module):
 
     def __init__(self, model: LanguageModel | str, lr: float | None = None) -> None:
         super().__init__()
-        self.model, self.lr = as_model(model), lr
-        self.head: nn.Linear | None = None
+        self.model, self.lr = as_trained(model), lr
+        self.head: ScalarHead | None = None
 
     def build(self) -> None:
         """Loads the weights, once."""
-        self.model.build()
+        self.model.build(head=False)
         if self.head is None:
-            self.head = scalar_head(self.model)
+            self.head = ScalarHead(self.model.net, self.model.width)
 
     def values(self, sequences: Sequences) -> Tensor:
         """[T] the value before each completion token."""
-        return self.head(self.model.hidden(sequences))[:, 0]
+        return self.head(self.model.hidden(sequences))

@@ -9,7 +9,9 @@ from typing import ClassVar
 import torch
 from torch import Tensor, nn
 
-from lit_rlhf.components.language_model import LanguageModel, as_model
+from lit_rlhf.components.heads import ScalarHead
+from lit_rlhf.components.language_model import LanguageModel, as_trained
+from lit_rlhf.errors import InputError
 from lit_rlhf.types import Sequences
 
 
@@ -41,7 +43,7 @@ class LearnedTemperature(Learned):
     def __init__(self, initial: float = 1.0, lr: float | None = None) -> None:
         super().__init__()
         if initial <= 0:
-            raise ValueError(f"LearnedTemperature.initial is {initial}; a temperature is positive")
+            raise InputError(f"LearnedTemperature.initial is {initial}; a temperature is positive")
         self.log_tau, self.lr = nn.Parameter(torch.tensor(math.log(initial))), lr
 
     def forward(self, sequences: Sequences) -> Tensor:
@@ -61,23 +63,15 @@ class LogPartition(Learned):
 
     def __init__(self, model: LanguageModel | str, lr: float | None = None) -> None:
         super().__init__()
-        self.model, self.lr = as_model(model), lr
-        self.head: nn.Linear | None = None
+        self.model, self.lr = as_trained(model), lr
+        self.head: ScalarHead | None = None
 
     def build(self) -> None:
-        self.model.build()
+        """Loads the weights, once."""
+        self.model.build(head=False)
         if self.head is None:
-            self.head = scalar_head(self.model)
+            self.head = ScalarHead(self.model.net, self.model.width)
 
     def forward(self, sequences: Sequences) -> Tensor:
         """[N] in nats."""
-        return self.head(self.model.prompt_hidden(sequences))[:, 0]
-
-
-def scalar_head(model: LanguageModel, bias: bool = True) -> nn.Linear:
-    """A linear map from states to one number that is 0 at the start."""
-    weight = next(model.net.parameters())
-    head = nn.Linear(model.width, 1, bias=bias, dtype=weight.dtype, device=weight.device)
-    for parameter in head.parameters():
-        nn.init.zeros_(parameter)
-    return head
+        return self.head(self.model.prompt_hidden(sequences))

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from lit_rlhf.errors import InputError
+
 
 class LoRA:
     """W + (alpha / rank) B A on the chosen linear layers; everything else is frozen.
@@ -14,10 +16,14 @@ class LoRA:
     Args:
         rank: of A and B.
         alpha: numerator of the scale.
-        dropout: on the adapter's input.
-        target_modules: names of layers, or `all-linear` (all but the output head).
+        dropout: on the adapter's input, in training; it acts on the policy and not on the reference.
+        target_modules: names of layers, a regular expression over their full names, or `all-linear` (all but the
+            output head).
         rslora: scale alpha / sqrt(rank) (https://arxiv.org/abs/2312.03732).
         dora: weight-decomposed adapters (https://arxiv.org/abs/2402.09353).
+
+    Raises:
+        InputError: a rank below 1, or a dropout that is no probability.
     """
 
     def __init__(
@@ -29,17 +35,28 @@ class LoRA:
         rslora: bool = False,
         dora: bool = False,
     ) -> None:
+        if rank < 1 or not 0 <= dropout < 1:
+            raise InputError(f"LoRA(rank={rank}, dropout={dropout}): rank is at least 1 and dropout in [0, 1)")
         self.rank, self.alpha, self.dropout, self.rslora, self.dora = rank, alpha, dropout, rslora, dora
         self.target_modules = target_modules if isinstance(target_modules, str) else list(target_modules)
 
     def wrap(self, net: Any) -> Any:
-        """The network with fresh adapters, equal to `net` at the start (B = 0)."""
-        from peft import LoraConfig, get_peft_model
+        """The network with fresh float32 adapters, equal to `net` at the start (B = 0).
 
-        return get_peft_model(
-            net,
-            LoraConfig(
-                task_type="CAUSAL_LM", r=self.rank, lora_alpha=self.alpha, lora_dropout=self.dropout,
-                target_modules=self.target_modules, use_rslora=self.rslora, use_dora=self.dora,
-            ),
+        Raises:
+            InputError: no layer has such a name, or the output head is among them.
+        """
+        from peft import LoraConfig, get_peft_model
+        from peft.tuners.tuners_utils import BaseTunerLayer
+
+        settings = LoraConfig(
+            task_type="CAUSAL_LM" if net.can_generate() else None, r=self.rank, lora_alpha=self.alpha,
+            lora_dropout=self.dropout, target_modules=self.target_modules, use_rslora=self.rslora, use_dora=self.dora,
         )
+        try:
+            wrapped = get_peft_model(net, settings)
+        except ValueError as error:
+            raise InputError(f"LoRA.target_modules: {str(error).splitlines()[0]}") from error
+        if isinstance(net.get_output_embeddings(), BaseTunerLayer):
+            raise InputError("LoRA.target_modules: the output head cannot have adapters; leave it out, as `all-linear` does")
+        return wrapped

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
 from abc import ABC, abstractmethod
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from lit_rlhf.components.actor import Actor
-from lit_rlhf.components.language_model import LanguageModel, as_model
+from lit_rlhf.components.language_model import Dtype, LanguageModel, as_model
 from lit_rlhf.errors import InputError
 from lit_rlhf.types import Batch, Sequences
 
@@ -50,7 +51,7 @@ class Reference(ABC):
 
 
 class _OwnModel(Reference):
-    """A reference with weights of its own."""
+    """A reference with a model of its own."""
 
     model: LanguageModel
 
@@ -61,35 +62,36 @@ class _OwnModel(Reference):
     def to(self, device: torch.device | str) -> None:
         self.model.to(device)
 
-    def _freeze(self) -> None:
-        self.model.requires_grad_(False).eval()
-
 
 class FrozenCopy(_OwnModel):
-    """The policy as it was before the first update.
+    """The policy as it was before the first update. Weights that the policy does not train are shared with it.
 
     Args:
-        dtype: of the copy's weights; the actor's when None.
+        dtype: of a copy stored in another precision, nothing shared; the actor's when None.
     """
 
     mode = "frozen_copy"
     equal_at_start = True
 
-    def __init__(self, dtype: str | None = None) -> None:
+    def __init__(self, dtype: Dtype | None = None) -> None:
         self.dtype = dtype
 
     def build(self, actor: Actor) -> None:
-        self.model = copy.deepcopy(actor.model)
+        shared = [] if self.dtype else [weight for weight in actor.model.parameters() if not weight.requires_grad]
+        self.model = copy.deepcopy(actor.model, {id(weight): weight for weight in shared})
         if self.dtype is not None:
             self.model.to(getattr(torch, self.dtype))
-        self._freeze()
+        self.model.requires_grad_(False).eval()
 
 
 class FromCheckpoint(_OwnModel):
     """Another model: a hub name, a folder or a run of ours.
 
     Args:
-        model: a source or a language model.
+        model: a source or a language model; `LanguageModel.dtype` says how its weights are stored.
+
+    Raises:
+        InputError: its tokens are not the actor's.
     """
 
     mode = "checkpoint"
@@ -99,8 +101,20 @@ class FromCheckpoint(_OwnModel):
         self.model = as_model(model)
 
     def build(self, actor: Actor) -> None:
-        self.model.build()
-        self._freeze()
+        self._refuse_other_tokens(actor.model)
+        with torch.random.fork_rng(devices=[]):
+            self.model.build(frozen=True)
+
+    def _refuse_other_tokens(self, trained: LanguageModel) -> None:
+        if not (trained.origin.has_tokenizer and self.model.origin.has_tokenizer):
+            return
+        own, its = self.model.tokenizer.get_vocab(), trained.tokenizer.get_vocab()
+        if own != its:
+            token = next(token for token in {**its, **own} if own.get(token) != its.get(token))
+            raise InputError(
+                f"model.reference: {self.model.source} has other tokens than the actor ({token!r} is {own.get(token)} "
+                f"there and {its.get(token)} here): its log-probabilities would be of other texts"
+            )
 
 
 class AdapterOff(Reference):
@@ -115,52 +129,71 @@ class AdapterOff(Reference):
 
     def build(self, actor: Actor) -> None:
         if actor.model.lora is None:
-            raise InputError("model.reference: AdapterOff needs an actor with adapters; set model.actor.model.lora, or use FrozenCopy")
-        self._actor = actor
+            raise InputError(
+                "model.reference: AdapterOff needs an actor with adapters; set model.actor.model.lora, or use FrozenCopy"
+            )
+        self._trained = actor.model
 
     @torch.no_grad()
     def token_logps(self, sequences: Sequences) -> Tensor:
-        net = self._actor.model.net
-        modes = [(module, module.training) for module in net.modules()]
-        net.eval()
-        try:
-            with net.disable_adapter():
-                return self._actor.model.token_logps(sequences).values
-        finally:
-            for module, training in modes:
-                module.training = training
+        with _evaluating(self._trained.net), self._trained.net.disable_adapter():
+            return self._trained.token_logps(sequences).values
 
 
 class EMA(FrozenCopy):
     """u <- decay * u + (1 - decay) * pi every so many updates (TR-DPO's soft update; decay 0 is its hard one).
 
+    The average is over what the policy trains, adapters alone where it has some.
     See "Learn Your Reference Model for Real Good Alignment" by Gorbatovski et al. (https://arxiv.org/abs/2404.09656).
 
     Args:
         decay: what stays of the reference.
         every: updates between two moves.
-        dtype: of the copy's weights; the actor's when None.
+
+    Raises:
+        InputError: `decay` is not in [0, 1), or `every` below 1.
     """
 
     mode = "ema"
 
-    def __init__(self, decay: float = 0.4, every: int = 512, dtype: str | None = None) -> None:
-        super().__init__(dtype)
+    def __init__(self, decay: float = 0.4, every: int = 512) -> None:
+        super().__init__()
         if not 0 <= decay < 1 or every < 1:
             raise InputError(f"model.reference: EMA(decay={decay}, every={every}); decay is in [0, 1) and every at least 1")
         self.decay, self.every = decay, every
 
     @torch.no_grad()
     def after_update(self, actor: Actor, step: int) -> None:
-        if step % self.every:
-            return
-        trained = dict(actor.model.named_parameters())
-        for name, own in self.model.named_parameters():
-            if trained[name].requires_grad:
-                own.mul_(self.decay).add_(trained[name].to(own), alpha=1 - self.decay)
+        if step % self.every == 0:
+            for own, trained in self._pairs(actor.model):
+                own.lerp_(trained.to(own), 1 - self.decay)
+
+    def build(self, actor: Actor) -> None:
+        super().build(actor)
+        self._names = tuple(name for name, weight in actor.model.named_parameters() if weight.requires_grad)
 
     def state_dict(self) -> dict[str, Any]:
-        return {name: value.cpu() for name, value in self.model.state_dict().items()}
+        own = dict(self.model.named_parameters())
+        return {name: own[name].detach().cpu() for name in self._names}
 
+    @torch.no_grad()
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        self.model.load_state_dict(state)
+        own = dict(self.model.named_parameters())
+        for name in self._names:
+            own[name].copy_(state[name])
+
+    def _pairs(self, trained: LanguageModel) -> Iterator[tuple[Tensor, Tensor]]:
+        own, its = dict(self.model.named_parameters()), dict(trained.named_parameters())
+        return ((own[name], its[name]) for name in self._names)
+
+
+@contextlib.contextmanager
+def _evaluating(net: nn.Module) -> Iterator[None]:
+    """Without dropout; every part's mode is given back."""
+    modes = [(module, module.training) for module in net.modules()]
+    net.eval()
+    try:
+        yield
+    finally:
+        for module, training in modes:
+            module.training = training

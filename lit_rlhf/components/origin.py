@@ -1,0 +1,226 @@
+"""Where a language model comes from: a hub name, a folder, a run of ours, a shipped model, or a random start."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+import torch
+from torch import Tensor
+
+from lit_rlhf.components.runs import is_run, load_part, model_part, part_description
+from lit_rlhf.errors import InputError
+
+BUILT_IN = {"lit_rlhf/reviews": "assets/reviews"}
+"""Models that the package ships, by the name they are called."""
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Origin:
+    """What is needed to read a model; reading happens when asked for. The arguments are those of `LanguageModel`.
+
+    Raises:
+        InputError: neither `source` nor `config`, or a random start without a class.
+    """
+
+    source: str | None = None
+    config: Mapping[str, Any] | None = None
+    tokenizer_source: str | None = None
+    attention: str | None = None
+    trust_remote_code: bool = False
+    revision: str | None = None
+
+    def __post_init__(self) -> None:
+        if self.source is None and self.config is None:
+            raise InputError(
+                "LanguageModel: neither source (a hub name, a folder, a run) nor config (for random weights) is given"
+            )
+        if self.source is None and "model_type" not in self.config:
+            raise InputError(
+                "LanguageModel.config: model_type is missing; it names the architecture, as in {model_type: llama}"
+            )
+
+    @property
+    def has_tokenizer(self) -> bool:
+        """Whether one is named; a random start may do without."""
+        return bool(self.tokenizer_source or self.source)
+
+    def tokenizer(self) -> Any:
+        """The tokenizer; no weights are read.
+
+        Raises:
+            InputError: none is named, or it cannot be read.
+        """
+        from transformers import AutoTokenizer
+
+        if not self.has_tokenizer:
+            raise InputError(
+                "LanguageModel.tokenizer: a model with random weights has none of its own; name a hub repository or a folder"
+            )
+        folder = described(self.tokenizer_source or self.source)
+        revision = None if self.tokenizer_source else self.revision
+        return readable(
+            folder,
+            lambda: AutoTokenizer.from_pretrained(folder, trust_remote_code=self.trust_remote_code, revision=revision),
+        )
+
+    def configuration(self) -> Any:
+        """The model's configuration; no weights are read.
+
+        Raises:
+            InputError: it cannot be read, or names no architecture that transformers knows.
+        """
+        from transformers import AutoConfig
+
+        given = dict(self.config or {})
+        if self.source is None:
+            given = self._of_tokenizer() | given
+            return readable(str(given["model_type"]), lambda: AutoConfig.for_model(given.pop("model_type"), **given))
+        folder, trust = described(self.source), self.trust_remote_code
+        return readable(
+            folder,
+            lambda: AutoConfig.from_pretrained(folder, trust_remote_code=trust, revision=self.revision, **given),
+        )
+
+    def network(self, dtype: torch.dtype, head: bool = True) -> Any:
+        """The causal language model of transformers.
+
+        Args:
+            dtype: of the weights.
+            head: whether the output head is needed too.
+
+        Raises:
+            InputError: it cannot be read, or a weight is missing.
+        """
+        with quiet():
+            if self.config is not None:
+                return self._random(self.configuration(), dtype)
+            return self._of_run(dtype, head) if is_run(self.source) else self._of_folder(dtype, head)
+
+    def _of_tokenizer(self) -> dict[str, Any]:
+        """What a random start takes from its tokenizer, so that no id of the class's default stops a completion."""
+        if not self.has_tokenizer:
+            return {}
+        tokenizer = self.tokenizer()
+        ids = {name: getattr(tokenizer, name) for name in ("bos_token_id", "eos_token_id", "pad_token_id")}
+        return {"vocab_size": len(tokenizer)} | ids
+
+    def _shared(self) -> dict[str, Any]:
+        attention = {} if self.attention is None else {"attn_implementation": self.attention}
+        return {"trust_remote_code": self.trust_remote_code} | attention
+
+    def _random(self, configuration: Any, dtype: torch.dtype) -> Any:
+        from transformers import AutoModelForCausalLM
+
+        name = str(self.source or configuration.model_type)
+        return readable(name, lambda: AutoModelForCausalLM.from_config(configuration, dtype=dtype, **self._shared()))
+
+    def _of_folder(self, dtype: torch.dtype, head: bool) -> Any:
+        from transformers import AutoModelForCausalLM
+
+        folder = described(self.source)
+        net, found = readable(
+            folder,
+            lambda: AutoModelForCausalLM.from_pretrained(
+                folder, dtype=dtype, revision=self.revision, use_safetensors=True, output_loading_info=True, **self._shared()
+            ),
+        )
+        return _complete(net, found["missing_keys"], self.source, head)
+
+    def _of_run(self, dtype: torch.dtype, head: bool) -> Any:
+        """A run's model; where the run trained adapters they are merged."""
+        part, folder = model_part(self.source), described(self.source)
+        weights = load_part(self.source, f"{part}.model.net.")
+        adapters = {name: value for name, value in weights.items() if "lora_" in name}
+        base = {_without_adapter(name): value for name, value in weights.items() if name not in adapters}
+        with torch.device("meta"):
+            kind = type(self._random(self.configuration(), dtype))
+        loaded = torch.float32 if adapters else dtype
+        attention = {} if self.attention is None else {"attn_implementation": self.attention}
+        net, found = kind.from_pretrained(
+            None, config=self.configuration(), state_dict=base, dtype=loaded, output_loading_info=True, **attention
+        )
+        _complete(net, found["missing_keys"], self.source, head)
+        if adapters:
+            _merge(net, part, folder, adapters)
+        with contextlib.suppress(OSError):
+            net.generation_config = type(net.generation_config).from_pretrained(folder)
+        return net.to(dtype)
+
+
+def described(source: str) -> str:
+    """The folder or hub name that holds configuration and tokenizer of a source.
+
+    Raises:
+        InputError: a run that does not exist or has no model.
+    """
+    if source in BUILT_IN:
+        return str(Path(__file__).parents[1] / BUILT_IN[source])
+    return str(part_description(source)) if is_run(source) else os.path.expanduser(source)
+
+
+def readable(source: str, load: Callable[[], T]) -> T:
+    """What `load` gives, its complaints about the source in one sentence.
+
+    Raises:
+        InputError: it cannot be loaded.
+    """
+    try:
+        return load()
+    except (OSError, ValueError) as error:
+        if isinstance(error, InputError):
+            raise
+        local = source.startswith((".", "/")) or Path(source).exists()
+        kind = "folder" if local else "hub repository, folder or run"
+        first = str(error).strip().splitlines()[0]
+        raise InputError(f"{source}: cannot be read as a {kind}: {first}") from error
+
+
+@contextlib.contextmanager
+def quiet() -> Iterator[None]:
+    """No progress bar and no report while weights are read or written; what matters of it is checked here."""
+    from transformers.utils import logging
+
+    shown, verbosity = logging.is_progress_bar_enabled(), logging.get_verbosity()
+    logging.disable_progress_bar()
+    logging.set_verbosity_error()
+    try:
+        yield
+    finally:
+        logging.set_verbosity(verbosity)
+        if shown:
+            logging.enable_progress_bar()
+
+
+def _without_adapter(name: str) -> str:
+    """The name of a weight in the network that peft wrapped."""
+    return name.removeprefix("base_model.model.").replace(".base_layer.", ".")
+
+
+def _merge(net: Any, part: str, folder: str, adapters: Mapping[str, Tensor]) -> None:
+    """Adds the adapters of a run's part into the weights of `net`; those of a part without output head, below it."""
+    from peft import PeftConfig, get_peft_model
+
+    whole = any(_without_adapter(name).startswith(f"{net.base_model_prefix}.") for name in adapters)
+    inner = net if whole else net.base_model
+    wrapped = get_peft_model(inner, PeftConfig.from_pretrained(folder))
+    unknown = wrapped.load_state_dict(dict(adapters), strict=False).unexpected_keys
+    if unknown:
+        raise InputError(f"{folder}: the adapters of {part} do not fit its configuration: {unknown[0]}")
+    wrapped.merge_and_unload()
+
+
+def _complete(net: Any, missing: Iterator[str], source: str | None, head: bool) -> Any:
+    lost = sorted(name for name in missing if head or name.startswith(f"{net.base_model_prefix}."))
+    if lost:
+        raise InputError(
+            f"{source}: {len(lost)} weights of {type(net).__name__} are missing, {lost[0]} first; a reward model has no "
+            "output head, and a folder must hold the weights of this class"
+        )
+    return net

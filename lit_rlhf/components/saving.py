@@ -1,0 +1,111 @@
+"""Models as folders: Hugging Face format, written whole or not at all, each with a card."""
+
+from __future__ import annotations
+
+import contextlib
+import copy
+import importlib.metadata
+import os
+import shutil
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from lit_rlhf.components.origin import quiet
+from lit_rlhf.errors import InputError
+
+if TYPE_CHECKING:
+    from lit_rlhf.components.language_model import LanguageModel
+
+CARD = "README.md"
+
+
+@contextlib.contextmanager
+def new_folder(target: Path) -> Iterator[Path]:
+    """A folder to fill that becomes `target` at the end of the block; an error leaves nothing behind.
+
+    Raises:
+        InputError: `target` is a file, or a folder with files.
+    """
+    target = Path(target)
+    if target.is_file() or (target.is_dir() and any(target.iterdir())):
+        raise InputError(f"{target}: exists already; name a new folder, or remove this one")
+    temporary = target.with_name(f".{target.name}.partial")
+    shutil.rmtree(temporary, ignore_errors=True)
+    temporary.mkdir(parents=True)
+    try:
+        yield temporary
+        os.replace(temporary, target)
+    except BaseException:
+        shutil.rmtree(temporary, ignore_errors=True)
+        raise
+
+
+def save_description(model: LanguageModel, folder: Path) -> None:
+    """Configuration, tokenizer and generation settings, no weights."""
+    folder.mkdir(parents=True, exist_ok=True)
+    model.base.config.save_pretrained(folder)
+    if model.generation_config is not None:
+        model.generation_config.save_pretrained(folder)
+    if model.origin.has_tokenizer:
+        model.tokenizer.save_pretrained(folder)
+    if hasattr(model.net, "peft_config"):
+        model.net.peft_config["default"].save_pretrained(folder)
+
+
+def save_model(model: LanguageModel, folder: Path, card: str | None = None) -> None:
+    """See `LanguageModel.save`."""
+    with new_folder(folder) as new:
+        write_network(merged(model.net), model, new)
+        (new / CARD).write_text(card or model_card(model, folder.name), encoding="utf-8")
+
+
+def write_network(net: Any, model: LanguageModel, folder: Path, tokenizer: Any | None = None) -> None:
+    """Weights of `net` with the generation settings and the tokenizer of `model`."""
+    with quiet():
+        net.save_pretrained(folder)
+    if model.generation_config is not None:
+        model.generation_config.save_pretrained(folder)
+    if model.origin.has_tokenizer:
+        (tokenizer or model.tokenizer).save_pretrained(folder)
+
+
+def merged(net: Any) -> Any:
+    """The network without adapters: W + scale B A in fresh tensors, the original left as it is."""
+    return copy.deepcopy(net).merge_and_unload() if hasattr(net, "peft_config") else net
+
+
+def model_card(model: LanguageModel, title: str) -> str:
+    """The card of a model that is saved without a run."""
+    adapters = model.lora is not None
+    facts = {
+        "class": type(model.base).__name__,
+        "parameters": f"{sum(weight.numel() for weight in model.net.parameters()):,}",
+        "started from": model.source or "random weights",
+        "trained": f"adapters of rank {model.lora.rank}, merged" if adapters else "all weights",
+    }
+    return card(title, facts, base=model.source)
+
+
+def card(title: str, facts: Mapping[str, str], sections: Mapping[str, str] | None = None, base: str | None = None) -> str:
+    """The README.md of a saved model.
+
+    Args:
+        title: its heading.
+        facts: shown as a list, with the versions that wrote it.
+        sections: heading -> markdown.
+        base: what it started from; named in the front matter where it is a hub name.
+    """
+    hub = base is not None and base.count("/") == 1 and not base.startswith((".", "runs/")) and not Path(base).exists()
+    front = ["---", "library_name: transformers", "tags: [lit_rlhf]", *([f"base_model: {base}"] if hub else []), "---"]
+    packages = ("lit_rlhf", "torch", "transformers")
+    versions = ", ".join(f"{name} {version}" for name in packages if (version := _version(name)))
+    lines = [f"- {name}: {value}" for name, value in {**facts, "written by": versions}.items()]
+    parts = [f"\n## {heading}\n\n{text.strip()}" for heading, text in (sections or {}).items()]
+    return "\n".join([*front, "", f"# {title}", "", *lines, *parts]) + "\n"
+
+
+def _version(package: str) -> str | None:
+    with contextlib.suppress(importlib.metadata.PackageNotFoundError):
+        return importlib.metadata.version(package)
+    return None
