@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from lit_rlhf.components.attention import Layout, Padded
 from lit_rlhf.components.heads import OutputForm, measured_form
 from lit_rlhf.components.lora import LoRA
-from lit_rlhf.components.origin import Origin
+from lit_rlhf.components.origin import Origin, quiet
 from lit_rlhf.components.saving import save_description, save_model
 from lit_rlhf.errors import InputError
 from lit_rlhf.types import Sequences, TokenLogps
@@ -104,8 +104,9 @@ class LanguageModel(nn.Module):
             self.net = net.requires_grad_(False).eval()
             return
         if self.gradient_checkpointing:
-            net.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
-        self.net = net.train() if self.lora is None else self.lora.wrap(net.train())
+            with quiet():
+                net.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+        self.net = net.train() if self.lora is None else self.lora.wrap(net.train(), self.source)
 
     @cached_property
     def tokenizer(self) -> Any:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from lit_rlhf.components.origin import quiet
 from lit_rlhf.errors import InputError
 
 
@@ -40,8 +41,12 @@ class LoRA:
         self.rank, self.alpha, self.dropout, self.rslora, self.dora = rank, alpha, dropout, rslora, dora
         self.target_modules = target_modules if isinstance(target_modules, str) else list(target_modules)
 
-    def wrap(self, net: Any) -> Any:
+    def wrap(self, net: Any, source: str | None = None) -> Any:
         """The network with fresh float32 adapters, equal to `net` at the start (B = 0).
+
+        Args:
+            net: a network of transformers.
+            source: where its weights came from, by which exported adapters find them.
 
         Raises:
             InputError: no layer has such a name, or the output head is among them.
@@ -54,9 +59,11 @@ class LoRA:
             lora_dropout=self.dropout, target_modules=self.target_modules, use_rslora=self.rslora, use_dora=self.dora,
         )
         try:
-            wrapped = get_peft_model(net, settings)
+            with quiet():
+                wrapped = get_peft_model(net, settings)
         except ValueError as error:
             raise InputError(f"LoRA.target_modules: {str(error).splitlines()[0]}") from error
         if isinstance(net.get_output_embeddings(), BaseTunerLayer):
             raise InputError("LoRA.target_modules: the output head cannot have adapters; leave it out, as `all-linear` does")
+        wrapped.peft_config["default"].base_model_name_or_path = source
         return wrapped

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Callable, Iterator, Mapping
+import warnings
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
@@ -135,23 +136,40 @@ class Origin:
 
     def _of_run(self, dtype: torch.dtype, head: bool) -> Any:
         """A run's model; where the run trained adapters they are merged."""
-        part, folder = model_part(self.source), described(self.source)
-        weights = load_part(self.source, f"{part}.model.net.")
-        adapters = {name: value for name, value in weights.items() if "lora_" in name}
-        base = {_without_adapter(name): value for name, value in weights.items() if name not in adapters}
+        adapters, base = _adapters_and_base(load_part(self.source, f"{model_part(self.source)}.model.net."))
+        folder, configuration = described(self.source), self.configuration()
         with torch.device("meta"):
-            kind = type(self._random(self.configuration(), dtype))
-        loaded = torch.float32 if adapters else dtype
+            kind = type(self._random(configuration, dtype))
         attention = {} if self.attention is None else {"attn_implementation": self.attention}
         net, found = kind.from_pretrained(
-            None, config=self.configuration(), state_dict=base, dtype=loaded, output_loading_info=True, **attention
+            None, config=configuration, state_dict=base, dtype=torch.float32 if adapters else dtype,
+            output_loading_info=True, **attention,
         )
         _complete(net, found["missing_keys"], self.source, head)
         if adapters:
-            _merge(net, part, folder, adapters)
-        with contextlib.suppress(OSError):
-            net.generation_config = type(net.generation_config).from_pretrained(folder)
+            with_adapters(self.source, net).merge_and_unload()
+        if net.can_generate():
+            with contextlib.suppress(OSError):
+                net.generation_config = type(net.generation_config).from_pretrained(folder)
         return net.to(dtype)
+
+
+def with_adapters(run: str, net: Any) -> Any:
+    """`net`, or its backbone where the part of the run has no output head, with the adapters that the run trained.
+
+    Raises:
+        InputError: they do not fit.
+    """
+    from peft import PeftConfig, get_peft_model
+
+    adapters, _ = _adapters_and_base(load_part(run, f"{model_part(run)}.model.net."))
+    whole = any(_without_adapter(name).startswith(f"{net.base_model_prefix}.") for name in adapters)
+    with quiet():
+        wrapped = get_peft_model(net if whole else net.base_model, PeftConfig.from_pretrained(part_description(run)))
+    unknown = wrapped.load_state_dict(adapters, strict=False).unexpected_keys
+    if unknown:
+        raise InputError(f"{run}: its adapters do not fit its description: {unknown[0]}")
+    return wrapped
 
 
 def described(source: str) -> str:
@@ -191,11 +209,19 @@ def quiet() -> Iterator[None]:
     logging.disable_progress_bar()
     logging.set_verbosity_error()
     try:
-        yield
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", FutureWarning)  # peft and transformers, of each other
+            yield
     finally:
         logging.set_verbosity(verbosity)
         if shown:
             logging.enable_progress_bar()
+
+
+def _adapters_and_base(weights: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+    """Adapters by peft's names, and all else by the names of the network below them."""
+    adapters = {name: value for name, value in weights.items() if "lora_" in name}
+    return adapters, {_without_adapter(name): value for name, value in weights.items() if name not in adapters}
 
 
 def _without_adapter(name: str) -> str:
@@ -203,20 +229,7 @@ def _without_adapter(name: str) -> str:
     return name.removeprefix("base_model.model.").replace(".base_layer.", ".")
 
 
-def _merge(net: Any, part: str, folder: str, adapters: Mapping[str, Tensor]) -> None:
-    """Adds the adapters of a run's part into the weights of `net`; those of a part without output head, below it."""
-    from peft import PeftConfig, get_peft_model
-
-    whole = any(_without_adapter(name).startswith(f"{net.base_model_prefix}.") for name in adapters)
-    inner = net if whole else net.base_model
-    wrapped = get_peft_model(inner, PeftConfig.from_pretrained(folder))
-    unknown = wrapped.load_state_dict(dict(adapters), strict=False).unexpected_keys
-    if unknown:
-        raise InputError(f"{folder}: the adapters of {part} do not fit its configuration: {unknown[0]}")
-    wrapped.merge_and_unload()
-
-
-def _complete(net: Any, missing: Iterator[str], source: str | None, head: bool) -> Any:
+def _complete(net: Any, missing: Iterable[str], source: str | None, head: bool) -> Any:
     lost = sorted(name for name in missing if head or name.startswith(f"{net.base_model_prefix}."))
     if lost:
         raise InputError(

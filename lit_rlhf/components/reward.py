@@ -124,6 +124,12 @@ def classifier(trunk: Any, weight: Tensor) -> Any | None:
     return scorer
 
 
+def is_classifier(folder: str | Path) -> bool:
+    """Whether a folder holds a sequence classifier of transformers."""
+    found = json.loads((Path(folder) / "config.json").read_text(encoding="utf-8")).get("architectures") or [""]
+    return found[0].endswith("ForSequenceClassification")
+
+
 def _stored(folder: str, revision: str | None) -> Tensor | None:
     """The head's weight in the safetensors files of a folder or hub repository."""
     from transformers.utils import cached_file

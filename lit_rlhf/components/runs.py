@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -76,18 +77,26 @@ def model_part(run: str) -> str:
     raise InputError(f"{folder}: the run has no model; its parts are {_parts(folder)}. They are written when training starts")
 
 
+def read_checkpoint(run: str) -> dict[str, Any]:
+    """A run's checkpoint; tensors are read from the disk when they are used.
+
+    Raises:
+        InputError: no such run, or no checkpoint in it.
+    """
+    return torch.load(find_checkpoint(run), map_location="cpu", weights_only=True, mmap=True)
+
+
 def load_part(run: str, prefix: str) -> dict[str, Tensor]:
-    """The weights of a run's checkpoint whose names begin with `prefix`, without it; nothing else is read.
+    """The weights of a run's checkpoint whose names begin with `prefix`, without it; no other is read.
 
     Raises:
         InputError: no checkpoint, or no such weight in it.
     """
-    path = find_checkpoint(run)
-    state = torch.load(path, map_location="cpu", weights_only=True, mmap=True)["state_dict"]
+    state = read_checkpoint(run)["state_dict"]
     weights = {name.removeprefix(prefix): value for name, value in state.items() if name.startswith(prefix)}
     if not weights:
-        parts = ", ".join(sorted({name.split(".")[0] for name in state}))
-        raise InputError(f"{path}: no weight begins with {prefix!r}; it has weights of {parts}")
+        parts = ", ".join(sorted({name.split(".")[0] for name in state})) or "nothing"
+        raise InputError(f"{find_checkpoint(run)}: no weight begins with {prefix!r}; it has weights of {parts}")
     return weights
 
 

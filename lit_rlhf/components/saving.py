@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import copy
 import importlib.metadata
+import json
 import os
 import shutil
 from collections.abc import Iterator, Mapping
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from lit_rlhf.components.language_model import LanguageModel
 
 CARD = "README.md"
+ORIGIN = "origin.json"
 
 
 @contextlib.contextmanager
@@ -47,10 +49,16 @@ def save_description(model: LanguageModel, folder: Path) -> None:
     model.base.config.save_pretrained(folder)
     if model.generation_config is not None:
         model.generation_config.save_pretrained(folder)
-    if model.origin.has_tokenizer:
-        model.tokenizer.save_pretrained(folder)
+    write_tokenizer(model, folder)
     if hasattr(model.net, "peft_config"):
         model.net.peft_config["default"].save_pretrained(folder)
+    (folder / ORIGIN).write_text(json.dumps({"source": model.source}), encoding="utf-8")
+
+
+def origin_of(description: Path) -> str | None:
+    """The source that a described model started from; None for random weights."""
+    file = description / ORIGIN
+    return json.loads(file.read_text(encoding="utf-8"))["source"] if file.is_file() else None
 
 
 def save_model(model: LanguageModel, folder: Path, card: str | None = None) -> None:
@@ -66,13 +74,21 @@ def write_network(net: Any, model: LanguageModel, folder: Path, tokenizer: Any |
         net.save_pretrained(folder)
     if model.generation_config is not None:
         model.generation_config.save_pretrained(folder)
-    if model.origin.has_tokenizer:
+    write_tokenizer(model, folder, tokenizer)
+
+
+def write_tokenizer(model: LanguageModel, folder: Path, tokenizer: Any | None = None) -> None:
+    """The given tokenizer, or the model's own where it has one."""
+    if tokenizer is not None or model.origin.has_tokenizer:
         (tokenizer or model.tokenizer).save_pretrained(folder)
 
 
 def merged(net: Any) -> Any:
     """The network without adapters: W + scale B A in fresh tensors, the original left as it is."""
-    return copy.deepcopy(net).merge_and_unload() if hasattr(net, "peft_config") else net
+    if not hasattr(net, "peft_config"):
+        return net
+    with quiet():
+        return copy.deepcopy(net).merge_and_unload()
 
 
 def model_card(model: LanguageModel, title: str) -> str:

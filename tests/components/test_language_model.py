@@ -1,0 +1,194 @@
+"""Log-probs, entropies and gradients against a plain computation, one unpadded sequence at a time."""
+
+import pytest
+import torch
+from components.tiny import ARCHITECTURES, VOCABULARY, config, dense, model, rows, sequences, states
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from lit_rlhf.components.attention import Padded
+from lit_rlhf.components.language_model import LanguageModel
+from lit_rlhf.components.lora import LoRA
+from lit_rlhf.errors import InputError
+from lit_rlhf.functional import linear_logps
+
+NAMES = list(ARCHITECTURES)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_log_probs_entropies_and_gradients_are_those_of_dense_logits(name):
+    found, given = model(name), sequences()
+    logps = dense(found.net, given)
+    chosen = logps.gather(1, given.completion_ids[:, None])[:, 0]
+    entropies = -(logps.exp() * logps).sum(-1)
+    ours = found.token_logps(given, entropy=True)
+    torch.testing.assert_close(ours.values, chosen, atol=2e-5, rtol=1e-4)
+    torch.testing.assert_close(ours.entropy, entropies, atol=2e-5, rtol=1e-4)
+    weight = torch.randn(len(chosen), generator=torch.Generator().manual_seed(1))
+    trained = list(found.net.parameters())
+    expected = torch.autograd.grad(chosen @ weight + entropies.sum(), trained, allow_unused=True, materialize_grads=True)
+    gradient = torch.autograd.grad(
+        ours.values @ weight + ours.entropy.sum(), trained, allow_unused=True, materialize_grads=True
+    )
+    largest = max(float(value.abs().max()) for value in expected)
+    assert largest > 1e-2
+    for one, other in zip(gradient, expected, strict=True):
+        torch.testing.assert_close(one, other, atol=1e-4 * largest, rtol=1e-3)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_every_row_has_its_states(name):
+    found, given = model(name), sequences()
+    alone, pairs = states(found.net.base_model, given), rows(given)
+    hidden = torch.cat([row[len(prompt) - 1 : -1] for row, (prompt, _) in zip(alone, pairs, strict=True)])
+    torch.testing.assert_close(found.hidden(given), hidden, atol=2e-5, rtol=1e-4)
+    torch.testing.assert_close(found.last_hidden(given), torch.stack([row[-1] for row in alone]), atol=2e-5, rtol=1e-4)
+    first = {prompt: index for index, prompt in reversed(list(enumerate(given.prompt_of.tolist())))}
+    prompts = torch.stack([alone[first[index]][len(pairs[first[index]][0]) - 1] for index in range(3)])
+    torch.testing.assert_close(found.prompt_hidden(given), prompts, atol=2e-5, rtol=1e-4)
+
+
+class LargestOfWidth(TorchDispatchMode):
+    """The most rows of a tensor whose last dimension is V, but for the weights, among all that is computed."""
+
+    def __init__(self):
+        super().__init__()
+        self.most = self.seen = 0
+
+    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+        result = function(*args, **(kwargs or {}))
+        for value in result if isinstance(result, tuple | list) else (result,):
+            if isinstance(value, torch.Tensor) and value.shape[-1:] == (VOCABULARY,):
+                self.most, self.seen = max(self.most, value.numel() // VOCABULARY), self.seen + 1
+        return result
+
+
+def test_no_tensor_of_all_logits_is_alive(monkeypatch):
+    monkeypatch.setattr(linear_logps, "CHUNK_ELEMENTS", 3 * VOCABULARY)
+    found, given = model(), sequences()
+    with LargestOfWidth() as tensors:
+        ours = found.token_logps(given, entropy=True)
+        forward = tensors.seen
+        (ours.values.sum() + ours.entropy.sum()).backward()
+    assert 0 < forward < tensors.seen
+    assert tensors.most <= max(3, found.width) < len(given.completion_ids)  # the transposed weights have D rows
+
+
+def test_nothing_is_read_or_drawn_before_build():
+    state = torch.get_rng_state()
+    nowhere = LanguageModel("no/such-model", lora=LoRA(rank=2))
+    drawn = LanguageModel(config=config())
+    assert nowhere.net is None and not list(drawn.parameters())
+    assert torch.equal(torch.get_rng_state(), state)
+
+
+def test_build_is_done_once():
+    found = model()
+    weight = next(found.parameters()).clone()
+    found.build()
+    assert torch.equal(next(found.parameters()), weight)
+
+
+@pytest.mark.parametrize("name", ["gpt2", "llama", "bloom"])
+def test_dropout_is_off_in_training_unless_asked_for(name):
+    options = {"gpt2": ("resid_pdrop", "attn_pdrop", "embd_pdrop"), "llama": ("attention_dropout",), "bloom": ("hidden_dropout",)}
+    noisy, given = config(name, **dict.fromkeys(options[name], 0.5)), sequences()
+    for dropout in (False, True):
+        found = LanguageModel(config=noisy, dropout=dropout)
+        found.build()
+        assert found.net.training
+        train = found.token_logps(given).values
+        state = torch.get_rng_state()
+        assert torch.equal(train, found.token_logps(given).values) is not dropout
+        assert torch.equal(torch.get_rng_state(), state) is not dropout
+        assert torch.equal(found.eval().token_logps(given).values, train) is not dropout
+
+
+def test_gradient_checkpointing_recomputes_and_changes_nothing():
+    gradients, calls = [], []
+    for checkpointing in (False, True):
+        found = model(gradient_checkpointing=checkpointing)
+        layer = found.net.model.layers[0]
+        count = []
+        layer.mlp.register_forward_pre_hook(lambda *_, count=count: count.append(1))
+        found.token_logps(sequences()).values.sum().backward()
+        gradients.append([weight.grad for weight in found.parameters()])
+        calls.append(len(count))
+    assert calls[1] == 2 * calls[0]
+    torch.testing.assert_close(gradients[0], gradients[1])
+
+
+def test_adapters_train_under_gradient_checkpointing():
+    found = model(lora=LoRA(rank=2), gradient_checkpointing=True)
+    found.token_logps(sequences()).values.sum().backward()
+    trained = [weight for weight in found.parameters() if weight.requires_grad]
+    assert trained and all(weight.grad is not None and weight.grad.abs().sum() > 0 for weight in trained)
+
+
+def test_attention_can_be_chosen():
+    values = []
+    for attention in ("eager", "sdpa"):
+        found = model(attention=attention)
+        assert found.net.config._attn_implementation == attention
+        values.append(found.token_logps(sequences()).values)
+    torch.testing.assert_close(*values, atol=1e-5, rtol=1e-5)
+
+
+def test_the_layout_is_a_part():
+    one, other = model(layout=Padded(waste=0.0)), model(layout=Padded(waste=1.0))
+    assert one.layout.waste == 0.0
+    values = [found.token_logps(sequences()).values for found in (one, other)]
+    torch.testing.assert_close(*values, atol=1e-5, rtol=1e-5)
+
+
+def test_bfloat16_arithmetic_is_near_and_has_gradients():
+    found, given = model(), sequences()
+    exact = found.token_logps(given).values
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        rounded = found.token_logps(given, entropy=True)
+    (rounded.values.sum() + rounded.entropy.sum()).backward()
+    assert rounded.values.dtype == torch.float32
+    assert 0 < float((rounded.values - exact).detach().abs().max()) < 0.2
+    assert all(weight.grad is not None and weight.grad.isfinite().all() for weight in found.parameters())
+
+
+def test_dtype_is_that_of_frozen_weights():
+    stored = LanguageModel(config=config(), dtype="bfloat16")
+    stored.build(frozen=True)
+    assert {weight.dtype for weight in stored.parameters()} == {torch.bfloat16}
+    assert not any(weight.requires_grad for weight in stored.parameters()) and not stored.net.training
+    assert stored.token_logps(sequences()).values.dtype == torch.float32
+    adapted = LanguageModel(config=config(), dtype="bfloat16", lora=LoRA(rank=2))
+    adapted.build()
+    assert {weight.dtype for weight in adapted.parameters() if weight.requires_grad} == {torch.float32}
+    assert {weight.dtype for weight in adapted.parameters() if not weight.requires_grad} == {torch.bfloat16}
+    adapted.token_logps(sequences()).values.sum().backward()
+
+
+@pytest.mark.parametrize(
+    ("options", "frozen", "message"),
+    [({"dtype": "bfloat16"}, False, "trainer.precision"), ({"lora": LoRA(rank=2)}, True, "would do nothing")],
+)
+def test_options_without_effect_are_refused(options, frozen, message):
+    with pytest.raises(InputError, match=message):
+        LanguageModel(config=config(), **options).build(frozen)
+
+
+def test_head_parity_sees_another_head():
+    found, given = model("gemma2"), sequences()
+    assert found.head_parity(given) < 1e-5
+    found.form = type(found.form)(scale=found.form.scale)
+    assert found.head_parity(given) > 1e-2
+
+
+def test_a_trunk_has_no_head():
+    found = LanguageModel(config=config())
+    found.build(head=False)
+    assert not any("lm_head" in name for name, _ in found.named_parameters())
+    assert found.last_hidden(sequences()).shape == (5, found.width) and found.stop_ids == (1,)
+
+
+def test_neither_source_nor_config_is_refused():
+    with pytest.raises(InputError, match="neither source"):
+        LanguageModel()
+    with pytest.raises(InputError, match="model_type is missing"):
+        LanguageModel(config={"hidden_size": 8})
