@@ -122,7 +122,7 @@ def _write_adapters(run: str, folder: Path) -> None:
         raise InputError(f"{run}: all its weights were trained, so there is no adapter to write; leave out --adapter")
     if source is None or is_run(source) or model_part(run) == "reward":
         raise InputError(
-            f"{run}: --adapter needs a policy over a model that from_pretrained finds by name, and this is a "
+            f"{run}: --adapter needs a policy over a model that from_pretrained finds by name, and this is the "
             f"{model_part(run)} over {source or 'random weights'}; leave out --adapter to write the merged model"
         )
     net = with_adapters(run, Origin(source).network(torch.float32))

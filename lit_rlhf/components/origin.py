@@ -49,8 +49,11 @@ class Origin:
 
     @property
     def has_tokenizer(self) -> bool:
-        """Whether one is named; a random start may do without."""
-        return bool(self.tokenizer_source or self.source)
+        """Whether one is named, or comes with the source; a random start may do without."""
+        if self.tokenizer_source or self.source is None:
+            return bool(self.tokenizer_source)
+        folder = Path(described(self.source))
+        return not folder.is_dir() or any(any(folder.glob(pattern)) for pattern in ("tokenizer*", "*vocab*"))
 
     def tokenizer(self) -> Any:
         """The tokenizer; no weights are read.
@@ -62,7 +65,8 @@ class Origin:
 
         if not self.has_tokenizer:
             raise InputError(
-                "LanguageModel.tokenizer: a model with random weights has none of its own; name a hub repository or a folder"
+                f"LanguageModel.tokenizer: {self.source or 'a model with random weights'} has none of its own; name a hub "
+                "repository or a folder that has one"
             )
         folder = described(self.tokenizer_source or self.source)
         revision = None if self.tokenizer_source else self.revision
@@ -164,8 +168,10 @@ def with_adapters(run: str, net: Any) -> Any:
 
     adapters, _ = _adapters_and_base(load_part(run, f"{model_part(run)}.model.net."))
     whole = any(_without_adapter(name).startswith(f"{net.base_model_prefix}.") for name in adapters)
+    settings = PeftConfig.from_pretrained(part_description(run))
+    settings.base_model_name_or_path = None
     with quiet():
-        wrapped = get_peft_model(net if whole else net.base_model, PeftConfig.from_pretrained(part_description(run)))
+        wrapped = get_peft_model(net if whole else net.base_model, settings)
     unknown = wrapped.load_state_dict(adapters, strict=False).unexpected_keys
     if unknown:
         raise InputError(f"{run}: its adapters do not fit its description: {unknown[0]}")
@@ -210,7 +216,8 @@ def quiet() -> Iterator[None]:
     logging.set_verbosity_error()
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore", FutureWarning)  # peft and transformers, of each other
+            warnings.simplefilter("ignore", FutureWarning)  # of peft and transformers, about each other
+            warnings.filterwarnings("ignore", message="fan_in_fan_out is set to False")  # peft then sets it itself
             yield
     finally:
         logging.set_verbosity(verbosity)
