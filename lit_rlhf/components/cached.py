@@ -6,15 +6,15 @@ import hashlib
 import os
 from collections.abc import Iterable, Mapping
 from pathlib import Path
+from typing import Any
 
 import torch
 import torch.distributed as dist
 from safetensors import safe_open
 from safetensors.torch import save_file
-from torch import Tensor, nn
+from torch import Tensor
 
 from lit_rlhf.components.actor import Actor
-from lit_rlhf.components.language_model import LanguageModel
 from lit_rlhf.components.reference import EMA, FrozenCopy, Reference
 from lit_rlhf.errors import InputError
 from lit_rlhf.types import Batch, Sequences
@@ -24,20 +24,20 @@ _DIGEST = 16
 
 
 class Cached(Reference):
-    """Log-probs of another reference, computed once per sequence, kept in memory and in a file.
+    """Log-probs of another reference, computed once per sequence, kept in memory and on disk.
 
     A sequence is found by a hash of its prompt and completion ids, so no order, template, length limit or split of the
-    data can make an entry stale. The file is bound to the weights they were computed with, bit by bit, and to the
-    precision of the arithmetic. A sequence that is not there is computed by the inner reference, kept and counted.
-    The inner reference stays on the CPU until it is needed.
+    data can make an entry stale. What is on disk is bound to the weights it was computed with, bit by bit, and to the
+    precision of the arithmetic. A sequence that is not there is computed by the inner reference, kept, counted, and
+    written with the next checkpoint. The inner reference stays on the CPU until it is needed.
 
     Args:
-        path: the file (safetensors), made where it does not exist; one in `runs/reference_logps`, named by the hash,
-            when None.
+        path: a folder of safetensors files to which every process adds its own, made where it does not exist; one in
+            `runs/reference_logps`, named by the hash, when None.
         reference: what computes them; `FrozenCopy()` when None.
 
     Raises:
-        InputError: the inner reference changes during training, or the file belongs to another model or precision.
+        InputError: the inner reference changes during training, or the folder belongs to another model or precision.
     """
 
     mode = "cached"
@@ -52,7 +52,8 @@ class Cached(Reference):
         self.computed = 0
         """Sequences that the inner reference had to compute so far."""
         self._kept: dict[bytes, Tensor] = {}
-        self._read: str | None = None
+        self._unwritten: list[bytes] = []
+        self._identity: str | None = None
         self._device: torch.device | str = "cpu"
         self._placed = False
 
@@ -62,14 +63,16 @@ class Cached(Reference):
 
     def build(self, actor: Actor) -> None:
         self.inner.build(actor)
-        self._weights = fingerprint(getattr(self.inner, "model", actor.model))
+        frozen = {name: weight for name, weight in actor.model.named_parameters() if not weight.requires_grad}
+        model = getattr(self.inner, "model", None)
+        self._weights = fingerprint(frozen if model is None else model.state_dict())
 
     def to(self, device: torch.device | str) -> None:
         self._device, self._placed = device, False
 
     def token_logps(self, sequences: Sequences) -> Tensor:
         device = sequences.completion_ids.device
-        self._open(device)
+        self._open(device.type)
         names = digests(sequences)
         missing = [index for index, name in enumerate(names) if name not in self._kept]
         if missing:
@@ -77,29 +80,30 @@ class Cached(Reference):
         return torch.cat([self._kept[name] for name in names]).to(device)
 
     def precompute(self, batches: Iterable[Batch]) -> None:
-        """Computes what the file does not have yet and writes it, the shares of all ranks together."""
+        """Computes and writes what is not on disk yet; every rank does its share and then has those of all."""
         for batch in batches:
             self.token_logps(batch.sequences.to(self._device))
-        self.save()
+        self.write()
+        if dist.is_initialized():
+            dist.barrier()
+            self._open(torch.device(self._device).type)
+            self._kept |= _load(self.folder, self._identity)
 
-    def save(self) -> Path:
-        """Writes all that is kept; with several ranks, what all of them keep. Every rank calls it."""
-        self._open(torch.device(self._device))
-        path, ranks = self._path, dist.get_world_size() if dist.is_initialized() else 1
-        if ranks == 1:
-            _write(path, self._kept, self._read)
-            return path
-        rank = dist.get_rank()
-        _write(_of_rank(path, rank), self._kept, self._read)
-        dist.barrier()
-        for other in range(ranks):
-            self._kept |= _load(_of_rank(path, other), self._read)
-        dist.barrier()
-        _of_rank(path, rank).unlink()
-        if rank == 0:
-            _write(path, self._kept, self._read)
-        dist.barrier()
-        return path
+    def write(self) -> None:
+        """Adds a file with what was computed since the last one."""
+        if self._unwritten:
+            _write(self.folder, {name: self._kept[name] for name in self._unwritten}, self._identity)
+            self._unwritten = []
+
+    @property
+    def folder(self) -> Path:
+        """Where it is kept, once a log-prob has been asked for."""
+        name = hashlib.blake2b(str(self._identity).encode(), digest_size=_DIGEST).hexdigest()
+        return Path(self.given or FOLDER / name)
+
+    def state_dict(self) -> dict[str, Any]:
+        self.write()
+        return {}
 
     def _compute(self, sequences: Sequences, names: list[bytes]) -> None:
         if not self._placed:
@@ -107,30 +111,28 @@ class Cached(Reference):
             self._placed = True
         values = self.inner.token_logps(sequences).float().cpu()
         self._kept |= dict(zip(names, values.split(sequences.completion_lengths.tolist()), strict=True))
+        self._unwritten += dict.fromkeys(names)
         self.computed += len(names)
 
-    def _open(self, device: torch.device) -> None:
-        """Reads the file at the first call, when the precision of the arithmetic is known."""
-        arithmetic = torch.get_autocast_dtype(device.type) if torch.is_autocast_enabled(device.type) else "as stored"
+    def _open(self, device: str) -> None:
+        """Reads the folder at the first call, when the precision of the arithmetic is known."""
+        arithmetic = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else "as stored"
         identity = f"{self._weights} {arithmetic}"
-        if self._read is None:
-            self._read = identity
-            name = hashlib.blake2b(identity.encode(), digest_size=_DIGEST).hexdigest()
-            self._path = Path(self.given or FOLDER / f"{name}.safetensors")
-            if self._path.exists():
-                self._kept = _load(self._path, identity)
-        elif self._read != identity:
+        if self._identity is None:
+            self._identity = identity
+            self._kept = _load(self.folder, identity)
+        elif self._identity != identity:
             raise InputError(
-                f"model.reference: the cached log-probs were computed with {self._read.split(' ', 1)[1]} arithmetic and "
-                f"are asked for with {arithmetic}"
+                f"model.reference: the cached log-probs were computed with {self._identity.split(' ', 1)[1]} arithmetic "
+                f"and are asked for with {arithmetic}"
             )
 
 
 @torch.no_grad()
-def fingerprint(model: LanguageModel | nn.Module) -> str:
+def fingerprint(weights: Mapping[str, Tensor]) -> str:
     """A hash of every bit of the weights: name, shape and two sums of the bit patterns of each, modulo 2^64."""
     found = hashlib.blake2b(digest_size=_DIGEST)
-    for name, weight in sorted(model.state_dict().items()):
+    for name, weight in sorted(weights.items()):
         first = second = 0
         for start, part in _words(weight):
             place = torch.arange(start, start + len(part), device=part.device) * 2 + 1
@@ -163,35 +165,41 @@ def _words(weight: Tensor, chunk: int = 2**22) -> Iterable[tuple[int, Tensor]]:
         yield start, flat[start : start + chunk].contiguous().view(integers).long()
 
 
-def _of_rank(path: Path, rank: int) -> Path:
-    return path.with_name(f".{path.name}.rank{rank}")
-
-
-def _write(path: Path, kept: Mapping[bytes, Tensor], identity: str) -> None:
-    names = sorted(kept)
+def _write(folder: Path, kept: Mapping[bytes, Tensor], identity: str) -> None:
+    packed = b"".join(kept)
     tensors = {
-        "digests": torch.frombuffer(bytearray(b"".join(names)), dtype=torch.uint8) if names else torch.empty(0, dtype=torch.uint8),
-        "lengths": torch.tensor([len(kept[name]) for name in names], dtype=torch.int64),
-        "values": torch.cat([kept[name] for name in names]) if names else torch.empty(0),
+        "digests": torch.frombuffer(bytearray(packed), dtype=torch.uint8),
+        "lengths": torch.tensor([len(values) for values in kept.values()]),
+        "values": torch.cat(list(kept.values())),
     }
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.tmp")
+    folder.mkdir(parents=True, exist_ok=True)
+    name = hashlib.blake2b(packed, digest_size=_DIGEST).hexdigest()
+    temporary = folder / f".{name}.{os.getpid()}.tmp"
     save_file(tensors, temporary, metadata={"identity": identity})
-    os.replace(temporary, path)
+    os.replace(temporary, folder / f"{name}.safetensors")
 
 
-def _load(path: Path, identity: str) -> dict[bytes, Tensor]:
+def _load(folder: Path, identity: str) -> dict[bytes, Tensor]:
+    if folder.is_file():
+        raise InputError(f"model.reference: Cached.path {folder} is a file; log-probs are kept in a folder")
+    kept: dict[bytes, Tensor] = {}
+    for path in sorted(folder.glob("*.safetensors")):
+        kept |= _load_file(path, identity)
+    return kept
+
+
+def _load_file(path: Path, identity: str) -> dict[bytes, Tensor]:
     try:
         with safe_open(path, framework="pt") as file:
             found = (file.metadata() or {}).get("identity")
-            digest, lengths, values = (file.get_tensor(name) for name in ("digests", "lengths", "values"))
-    except Exception as error:  # safetensors has an exception of its own per kind of damage
+            packed, lengths, values = (file.get_tensor(name) for name in ("digests", "lengths", "values"))
+    except Exception as error:  # safetensors has an exception of its own
         raise InputError(f"model.reference: {path} is no file of reference log-probs: {error}") from error
     if found != identity:
         raise InputError(
             f"model.reference: {path} holds log-probs of another model or precision (it says {found}, this is {identity}); "
-            "name another path, or remove the file"
+            "name another folder, or remove this one"
         )
-    packed = digest.numpy().tobytes()
-    names = [packed[start : start + _DIGEST] for start in range(0, len(packed), _DIGEST)]
+    joined = packed.numpy().tobytes()
+    names = [joined[start : start + _DIGEST] for start in range(0, len(joined), _DIGEST)]
     return dict(zip(names, values.split(lengths.tolist()), strict=True))

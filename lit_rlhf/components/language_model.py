@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
@@ -66,6 +67,8 @@ class LanguageModel(nn.Module):
         self.gradient_checkpointing, self.layout = gradient_checkpointing, layout or Padded()
         self.net: Any = None
         self.generation_config: Any = None
+        self.dropouts: dict[str, float] = {}
+        """What the model's configuration says of dropout, by which it is saved."""
         self.form: OutputForm | None = None
         self.width: int | None = None
         """D, once built."""
@@ -94,8 +97,7 @@ class LanguageModel(nn.Module):
         net = self.origin.network(getattr(torch, self.dtype_name or "float32"), head)
         _refuse_larger_vocabulary(self, net)
         self.generation_config = net.generation_config if net.can_generate() else None
-        if not self.dropout:
-            without_dropout(net)
+        self.dropouts = {} if self.dropout else without_dropout(net)
         self.width = net.get_output_embeddings().weight.shape[1]
         if head:
             self.form = measured_form(net)
@@ -218,14 +220,25 @@ def refuse_idle_options(model: LanguageModel, frozen: bool) -> None:
         )
 
 
-def without_dropout(net: nn.Module) -> None:
-    """Sets every dropout probability of a network to 0: layers, and the numbers that other modules keep."""
+def without_dropout(net: Any) -> dict[str, float]:
+    """Sets every dropout probability of a network to 0: layers, and the numbers that modules and configuration keep.
+
+    Returns:
+        What the configuration said.
+    """
     for module in net.modules():
         if isinstance(module, nn.modules.dropout._DropoutNd):
             module.p = 0.0
-        for name, value in vars(module).items():
-            if "drop" in name and isinstance(value, float):
-                setattr(module, name, 0.0)
+        for name in _dropouts(vars(module)):
+            setattr(module, name, 0.0)
+    before = _dropouts(vars(net.config))
+    for name in before:
+        setattr(net.config, name, 0.0)
+    return before
+
+
+def _dropouts(values: Mapping[str, Any]) -> dict[str, float]:
+    return {name: value for name, value in values.items() if "drop" in name and isinstance(value, float)}
 
 
 def _refuse_larger_vocabulary(model: LanguageModel, net: Any) -> None:

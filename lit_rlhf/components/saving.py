@@ -47,6 +47,7 @@ def save_description(model: LanguageModel, folder: Path) -> None:
     """Configuration, tokenizer and generation settings, no weights."""
     folder.mkdir(parents=True, exist_ok=True)
     model.base.config.save_pretrained(folder)
+    _write_dropouts(model, folder)
     if model.generation_config is not None:
         model.generation_config.save_pretrained(folder)
     write_tokenizer(model, folder)
@@ -72,9 +73,17 @@ def write_network(net: Any, model: LanguageModel, folder: Path, tokenizer: Any |
     """Weights of `net` with the generation settings and the tokenizer of `model`."""
     with quiet():
         net.save_pretrained(folder)
+    _write_dropouts(model, folder)
     if model.generation_config is not None:
         model.generation_config.save_pretrained(folder)
     write_tokenizer(model, folder, tokenizer)
+
+
+def _write_dropouts(model: LanguageModel, folder: Path) -> None:
+    """They are 0 in the network, and the configuration is the model's own."""
+    file = folder / "config.json"
+    said = json.loads(file.read_text(encoding="utf-8"))
+    file.write_text(json.dumps(said | model.dropouts, indent=2, sort_keys=True) + "\n", encoding="utf-8")
 
 
 def write_tokenizer(model: LanguageModel, folder: Path, tokenizer: Any | None = None) -> None:

@@ -10,7 +10,9 @@ from safetensors.torch import save_file
 
 from lit_rlhf.components.actor import Actor
 from lit_rlhf.components.cached import Cached, digests, fingerprint
-from lit_rlhf.components.reference import EMA, FrozenCopy
+from lit_rlhf.components.language_model import LanguageModel
+from lit_rlhf.components.lora import LoRA
+from lit_rlhf.components.reference import EMA, AdapterOff, FrozenCopy
 from lit_rlhf.errors import InputError
 from lit_rlhf.types import ScoredBatch
 
@@ -28,7 +30,7 @@ def batch(which=None):
 
 
 def test_what_is_written_is_read_and_nothing_is_computed_again(tmp_path):
-    path, part = tmp_path / "logps.safetensors", actor()
+    path, part = tmp_path / "logps", actor()
     first = Cached(path)
     first.build(part)
     first.precompute([batch([0, 1]), batch([2, 3, 4]), batch([1])])
@@ -40,13 +42,12 @@ def test_what_is_written_is_read_and_nothing_is_computed_again(tmp_path):
     found = again.token_logps(sequences().select(order))
     lengths = sequences().completion_lengths.tolist()
     torch.testing.assert_close(found, torch.cat([expected.split(lengths)[index] for index in order]), atol=1e-6, rtol=1e-6)
-    assert again.computed == 0 and not list(tmp_path.glob(".*"))
     again.precompute([batch()])
-    assert again.computed == 0
+    assert again.computed == 0 and len(list(path.iterdir())) == 1
 
 
 def test_what_is_missing_is_computed_kept_and_counted(tmp_path):
-    part, cached = actor(), Cached(tmp_path / "logps.safetensors")
+    part, cached = actor(), Cached(tmp_path / "logps")
     cached.build(part)
     cached.precompute([batch([0, 1])])
     spread(part.model.net)
@@ -59,6 +60,40 @@ def test_what_is_missing_is_computed_kept_and_counted(tmp_path):
     assert not start.requires_grad
 
 
+def test_what_is_computed_on_the_way_is_written_with_a_checkpoint(tmp_path):
+    path, part = tmp_path / "logps", actor()
+    for which, files in (([0, 1], 1), ([0, 1], 1), ([1, 2], 2)):
+        cached = Cached(path)
+        cached.build(part)
+        cached.token_logps(batch(which).sequences)
+        assert cached.state_dict() == {} and len(list(path.iterdir())) == files
+        cached.state_dict()
+        assert len(list(path.iterdir())) == files
+    assert cached.computed == 1
+
+
+def test_the_same_sequence_twice_is_computed_once_per_call(tmp_path):
+    cached = Cached(tmp_path / "logps")
+    cached.build(actor())
+    twice = cached.token_logps(sequences().select(torch.tensor([1, 1])))
+    assert twice.tolist() == [twice[0], twice[0]]
+    cached.write()
+    again = Cached(tmp_path / "logps")
+    again.build(actor())
+    assert torch.equal(again.token_logps(sequences().select(torch.tensor([1]))), twice[:1])
+
+
+def test_adapters_off_is_bound_to_the_base_alone(tmp_path):
+    for seed in (0, 1):
+        torch.manual_seed(seed)
+        part = Actor(LanguageModel("lit_rlhf/reviews", lora=LoRA(rank=2)))
+        part.build()
+        cached = Cached(tmp_path / "logps", AdapterOff())
+        cached.build(part)
+        cached.precompute([ScoredBatch(sequences(16), torch.zeros(5))])
+        assert cached.computed == (5 if seed == 0 else 0) and cached.equal_at_start
+
+
 def test_without_a_path_the_file_is_named_by_the_weights(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     names = []
@@ -66,13 +101,14 @@ def test_without_a_path_the_file_is_named_by_the_weights(tmp_path, monkeypatch):
         cached = Cached()
         cached.build(part)
         cached.precompute([batch([0])])
-        names.append((cached.save(), cached.computed))
+        names.append((cached.folder, cached.computed))
+        assert list(cached.folder.iterdir())
     assert names[0][0] == names[1][0] != names[2][0] and names[0][0].parent.as_posix() == "runs/reference_logps"
     assert [computed for _, computed in names] == [1, 0, 1]
 
 
 def test_a_file_of_other_weights_is_refused(tmp_path):
-    path, part = tmp_path / "logps.safetensors", actor()
+    path, part = tmp_path / "logps", actor()
     cached = Cached(path)
     cached.build(part)
     cached.precompute([batch()])
@@ -85,7 +121,7 @@ def test_a_file_of_other_weights_is_refused(tmp_path):
 
 
 def test_a_file_of_another_precision_is_refused(tmp_path):
-    path, part = tmp_path / "logps.safetensors", actor()
+    path, part = tmp_path / "logps", actor()
     cached = Cached(path)
     cached.build(part)
     cached.precompute([batch()])
@@ -98,14 +134,28 @@ def test_a_file_of_another_precision_is_refused(tmp_path):
             cached.token_logps(sequences())
 
 
-@pytest.mark.parametrize("damage", [lambda path: path.write_bytes(b"x"), lambda path: save_file({"a": torch.zeros(1)}, path)])
-def test_another_file_is_refused(damage, tmp_path):
-    path = tmp_path / "logps.safetensors"
-    damage(path)
+def test_another_file_is_refused(tmp_path):
+    path, inside = tmp_path / "logps", tmp_path / "logps" / "x.safetensors"
     cached = Cached(path)
     cached.build(actor())
-    with pytest.raises(InputError, match="is no file of reference log-probs"):
+    path.mkdir()
+    inside.write_bytes(b"x")
+    with pytest.raises(InputError, match="x.safetensors is no file of reference log-probs"):
         cached.token_logps(sequences())
+    save_file({"a": torch.zeros(1)}, inside)
+    with pytest.raises(InputError, match="x.safetensors is no file of reference log-probs"):
+        precompute_anew(path)
+    inside.unlink()
+    path.rmdir()
+    path.touch()
+    with pytest.raises(InputError, match="is a file; log-probs are kept in a folder"):
+        precompute_anew(path)
+
+
+def precompute_anew(path):
+    cached = Cached(path)
+    cached.build(actor())
+    cached.precompute([batch()])
 
 
 def test_a_reference_that_moves_is_refused():
@@ -116,21 +166,26 @@ def test_a_reference_that_moves_is_refused():
 
 def test_the_fingerprint_sees_every_bit():
     part = actor()
-    before = fingerprint(part.model)
-    assert fingerprint(part.model) == before == fingerprint(actor().model)
+
+    def now():
+        return fingerprint(part.model.state_dict())
+
+    before = now()
+    assert now() == before == fingerprint(actor().model.state_dict())
     weights = [weight for weight in part.model.parameters() if weight.numel() > 1]
     with torch.no_grad():
         for weight in weights:
             flat = weight.view(-1)
             kept = flat.clone()
             flat[-1] = torch.nextafter(flat[-1], flat[-1] + 1)
-            assert fingerprint(part.model) != before
+            assert now() != before
             flat.copy_(kept)
             flat[[0, 1]] = flat[[1, 0]]
-            assert fingerprint(part.model) != before
+            assert now() != before
             flat.copy_(kept)
-    assert fingerprint(part.model) == before
-    assert fingerprint(part.model.to(torch.bfloat16)) != before
+    assert now() == before
+    part.model.to(torch.bfloat16)
+    assert now() != before
 
 
 def test_a_sequence_is_its_prompt_and_its_completion():
@@ -150,7 +205,7 @@ def test_a_sequence_is_its_prompt_and_its_completion():
 def share(rank, folder):
     """One of two ranks precomputes its own rows and then has the other's."""
     torch.distributed.init_process_group("gloo", init_method=f"file://{folder}/store", rank=rank, world_size=2)
-    cached = Cached(f"{folder}/logps.safetensors")
+    cached = Cached(f"{folder}/logps")
     cached.build(actor())
     cached.precompute([batch([0, 1, 2])] if rank == 0 else [batch([3, 4])])
     assert cached.computed == (3 if rank == 0 else 2)
@@ -161,7 +216,7 @@ def share(rank, folder):
 
 def test_ranks_share_their_work(tmp_path):
     mp.spawn(share, (str(tmp_path),), nprocs=2)
-    cached = Cached(tmp_path / "logps.safetensors")
+    cached = Cached(tmp_path / "logps")
     cached.build(actor())
     cached.token_logps(sequences())
-    assert cached.computed == 0 and not list(tmp_path.glob(".*"))
+    assert cached.computed == 0 and len(list((tmp_path / "logps").iterdir())) == 2

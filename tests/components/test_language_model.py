@@ -88,19 +88,28 @@ def test_build_is_done_once():
     assert torch.equal(next(found.parameters()), weight)
 
 
-@pytest.mark.parametrize("name", ["gpt2", "llama", "bloom"])
-def test_dropout_is_off_in_training_unless_asked_for(name):
-    options = {"gpt2": ("resid_pdrop", "attn_pdrop", "embd_pdrop"), "llama": ("attention_dropout",), "bloom": ("hidden_dropout",)}
-    noisy, given = config(name, **dict.fromkeys(options[name], 0.5)), sequences()
-    for dropout in (False, True):
-        found = LanguageModel(config=noisy, dropout=dropout)
-        found.build()
-        assert found.net.training
-        train = found.token_logps(given).values
-        state = torch.get_rng_state()
-        assert torch.equal(train, found.token_logps(given).values) is not dropout
-        assert torch.equal(torch.get_rng_state(), state) is not dropout
-        assert torch.equal(found.eval().token_logps(given).values, train) is not dropout
+def noisy(name):
+    """A configuration with every dropout that its class knows."""
+    from transformers import AutoConfig
+
+    known = AutoConfig.for_model(name).to_dict()
+    return config(name, **{key: 0.5 for key, value in known.items() if "drop" in key and isinstance(value, float)})
+
+
+@pytest.mark.parametrize("name", [*NAMES, "gpt_neox", "falcon", "opt"])
+def test_dropout_is_off_in_training(name):
+    found, given, state = LanguageModel(config=noisy(name)), sequences(), None
+    found.build()
+    assert found.net.training
+    train, state = found.token_logps(given).values, torch.get_rng_state()
+    assert torch.equal(train, found.token_logps(given).values) and torch.equal(torch.get_rng_state(), state)
+    assert torch.equal(found.eval().token_logps(given).values, train)
+
+
+def test_dropout_can_be_asked_for():
+    found, given = LanguageModel(config=noisy("gpt2"), dropout=True), sequences()
+    found.build()
+    assert not torch.equal(found.token_logps(given).values, found.token_logps(given).values)
 
 
 def test_gradient_checkpointing_recomputes_and_changes_nothing():

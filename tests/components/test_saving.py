@@ -82,3 +82,15 @@ def test_a_description_has_no_weights_and_says_where_the_model_came_from(tmp_pat
     drawn.build(head=False)
     drawn.save_description(tmp_path / "trunk")
     assert origin_of(tmp_path / "trunk") is None
+
+
+def test_the_configuration_keeps_its_dropout(tmp_path):
+    import json
+
+    found = LanguageModel(config=config("gpt2", resid_pdrop=0.3))
+    found.build()
+    assert found.net.config.resid_pdrop == 0.0
+    found.save(tmp_path / "saved")
+    found.save_description(tmp_path / "described")
+    for name in ("saved", "described"):
+        assert json.loads((tmp_path / name / "config.json").read_text())["resid_pdrop"] == 0.3
