@@ -11,7 +11,8 @@ import torch
 from torch import Tensor
 
 from lit_rlhf.components.language_model import Dtype, LanguageModel
-from lit_rlhf.components.origin import Origin, described, quiet, with_adapters
+from lit_rlhf.components.origin import Origin, with_adapters
+from lit_rlhf.components.reading import described, quiet
 from lit_rlhf.components.reward import RewardModel, is_classifier
 from lit_rlhf.components.runs import find_checkpoint, is_run, model_part, part_description, read_checkpoint, split_run
 from lit_rlhf.components.saving import CARD, card, new_folder, origin_of, write_tokenizer

@@ -13,7 +13,8 @@ from torch import Tensor, nn
 from lit_rlhf.components.attention import Layout, Padded
 from lit_rlhf.components.heads import OutputForm, measured_form
 from lit_rlhf.components.lora import LoRA
-from lit_rlhf.components.origin import Origin, quiet
+from lit_rlhf.components.origin import Origin
+from lit_rlhf.components.reading import quiet
 from lit_rlhf.components.saving import save_description, save_model
 from lit_rlhf.errors import InputError
 from lit_rlhf.types import Sequences, TokenLogps

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from lit_rlhf.components.origin import quiet
+from lit_rlhf.components.reading import quiet
 from lit_rlhf.errors import InputError
 
 

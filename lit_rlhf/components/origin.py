@@ -3,23 +3,19 @@
 from __future__ import annotations
 
 import contextlib
-import os
-import warnings
-from collections.abc import Callable, Iterable, Iterator, Mapping
+import dataclasses
+import json
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import torch
 from torch import Tensor
 
+from lit_rlhf.components.reading import described, file_of, quiet, readable, where
 from lit_rlhf.components.runs import is_run, load_part, model_part, part_description
 from lit_rlhf.errors import InputError
-
-BUILT_IN = {"lit_rlhf/reviews": "assets/reviews"}
-"""Models that the package ships, by the name they are called."""
-
-T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -72,7 +68,9 @@ class Origin:
         revision = None if self.tokenizer_source else self.revision
         return readable(
             folder,
-            lambda: AutoTokenizer.from_pretrained(folder, trust_remote_code=self.trust_remote_code, revision=revision),
+            lambda: AutoTokenizer.from_pretrained(
+                folder, trust_remote_code=self.trust_remote_code, revision=revision, **where(folder)
+            ),
         )
 
     def configuration(self) -> Any:
@@ -90,7 +88,9 @@ class Origin:
         folder, trust = described(self.source), self.trust_remote_code
         return readable(
             folder,
-            lambda: AutoConfig.from_pretrained(folder, trust_remote_code=trust, revision=self.revision, **given),
+            lambda: AutoConfig.from_pretrained(
+                folder, trust_remote_code=trust, revision=self.revision, **where(folder), **given
+            ),
         )
 
     def network(self, dtype: torch.dtype, head: bool = True) -> Any:
@@ -130,13 +130,26 @@ class Origin:
         from transformers import AutoModelForCausalLM
 
         folder = described(self.source)
+        adapters = file_of(folder, "adapter_config.json", self.revision)
+        if adapters is not None:
+            return self._of_adapters(folder, json.loads(adapters.read_text(encoding="utf-8")), head).to(dtype)
         net, found = readable(
             folder,
             lambda: AutoModelForCausalLM.from_pretrained(
-                folder, dtype=dtype, revision=self.revision, use_safetensors=True, output_loading_info=True, **self._shared()
+                folder, dtype=dtype, revision=self.revision, use_safetensors=True, output_loading_info=True,
+                adapter_kwargs=where(folder), **where(folder), **self._shared(),
             ),
         )
         return _complete(net, found["missing_keys"], self.source, head)
+
+    def _of_adapters(self, folder: str, settings: Mapping[str, Any], head: bool) -> Any:
+        """The model that a folder's adapters were trained over, the adapters merged."""
+        from peft import PeftModel
+
+        base = dataclasses.replace(self, source=settings["base_model_name_or_path"], revision=None)
+        net = base.network(torch.float32, head)
+        wrapped = readable(folder, lambda: PeftModel.from_pretrained(net, folder, revision=self.revision, **where(folder)))
+        return wrapped.merge_and_unload()
 
     def _of_run(self, dtype: torch.dtype, head: bool) -> Any:
         """A run's model; where the run trained adapters they are merged."""
@@ -176,53 +189,6 @@ def with_adapters(run: str, net: Any) -> Any:
     if unknown:
         raise InputError(f"{run}: its adapters do not fit its description: {unknown[0]}")
     return wrapped
-
-
-def described(source: str) -> str:
-    """The folder or hub name that holds configuration and tokenizer of a source.
-
-    Raises:
-        InputError: a run that does not exist or has no model.
-    """
-    if source in BUILT_IN:
-        return str(Path(__file__).parents[1] / BUILT_IN[source])
-    return str(part_description(source)) if is_run(source) else os.path.expanduser(source)
-
-
-def readable(source: str, load: Callable[[], T]) -> T:
-    """What `load` gives, its complaints about the source in one sentence.
-
-    Raises:
-        InputError: it cannot be loaded.
-    """
-    try:
-        return load()
-    except (OSError, ValueError) as error:
-        if isinstance(error, InputError):
-            raise
-        local = source.startswith((".", "/")) or Path(source).exists()
-        kind = "folder" if local else "hub repository, folder or run"
-        first = str(error).strip().splitlines()[0]
-        raise InputError(f"{source}: cannot be read as a {kind}: {first}") from error
-
-
-@contextlib.contextmanager
-def quiet() -> Iterator[None]:
-    """No progress bar and no report while weights are read or written; what matters of it is checked here."""
-    from transformers.utils import logging
-
-    shown, verbosity = logging.is_progress_bar_enabled(), logging.get_verbosity()
-    logging.disable_progress_bar()
-    logging.set_verbosity_error()
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", FutureWarning)  # of peft and transformers, about each other
-            warnings.filterwarnings("ignore", message="fan_in_fan_out is set to False")  # peft then sets it itself
-            yield
-    finally:
-        logging.set_verbosity(verbosity)
-        if shown:
-            logging.enable_progress_bar()
 
 
 def _adapters_and_base(weights: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], dict[str, Tensor]]:

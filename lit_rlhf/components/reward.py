@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import copy
 import json
 from pathlib import Path
@@ -15,7 +14,7 @@ from torch import Tensor, nn
 
 from lit_rlhf.components.heads import ScalarHead
 from lit_rlhf.components.language_model import LanguageModel, as_model
-from lit_rlhf.components.origin import described
+from lit_rlhf.components.reading import described, file_of
 from lit_rlhf.components.runs import is_run, load_part, model_part
 from lit_rlhf.components.saving import CARD, merged, model_card, new_folder, write_network
 from lit_rlhf.errors import InputError
@@ -132,17 +131,10 @@ def is_classifier(folder: str | Path) -> bool:
 
 def _stored(folder: str, revision: str | None) -> Tensor | None:
     """The head's weight in the safetensors files of a folder or hub repository."""
-    from transformers.utils import cached_file
-
-    def located(name: str) -> str | None:
-        with contextlib.suppress(OSError):
-            return cached_file(folder, name, revision=revision, _raise_exceptions_for_missing_entries=False)
-        return None
-
-    index = located("model.safetensors.index.json")
-    shard = None if index is None else json.loads(Path(index).read_text())["weight_map"].get(CLASSIFIER)
+    index = file_of(folder, "model.safetensors.index.json", revision)
+    shard = None if index is None else json.loads(index.read_text(encoding="utf-8"))["weight_map"].get(CLASSIFIER)
     for name in (HEAD_FILE, shard or "model.safetensors"):
-        path = located(name)
+        path = file_of(folder, name, revision)
         if path is not None:
             with safe_open(path, framework="pt") as file:
                 if CLASSIFIER in file.keys():  # noqa: SIM118 (it is no mapping)

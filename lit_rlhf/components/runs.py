@@ -24,12 +24,14 @@ def is_run(source: str) -> bool:
     """Whether a source names a run directory of ours, be it one that does not exist.
 
     It does where it ends in `:last` or `:best`, where the folder has parts or checkpoints (or a `config.yaml` and no
-    `config.json`: a run that has just begun), and where nothing is there but its neighbours are runs.
+    `config.json`: a run that has just begun), and where nothing is there but it lies in `runs/` or beside runs.
     """
     folder, kind = split_run(source)
     if kind is not None or _is_run_folder(folder):
         return True
-    return not folder.exists() and folder.parent != Path(".") and bool(_runs_beside(folder))
+    if folder.exists() or len(folder.parts) < 2:
+        return False
+    return folder.parts[0] == "runs" or bool(_runs_beside(folder))
 
 
 def find_checkpoint(run: str) -> Path:

@@ -12,7 +12,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from lit_rlhf.components.origin import quiet
+from lit_rlhf.components.reading import quiet
 from lit_rlhf.errors import InputError
 
 if TYPE_CHECKING:

@@ -11,7 +11,7 @@ from torch import nn
 from lit_rlhf.components.actor import Actor
 from lit_rlhf.components.language_model import LanguageModel
 from lit_rlhf.components.lora import LoRA
-from lit_rlhf.components.origin import BUILT_IN, quiet
+from lit_rlhf.components.reading import BUILT_IN
 from lit_rlhf.components.reward import RewardModel
 from lit_rlhf.errors import InputError
 
@@ -154,16 +154,6 @@ def test_a_tokenizer_with_more_tokens_than_the_model_is_refused(tmp_path):
     byte_tokenizer().save_pretrained(tmp_path)
     with pytest.raises(InputError, match="has 257 tokens and the model knows 23"):
         LanguageModel(config=config(), tokenizer=str(tmp_path)).build()
-
-
-def test_quiet_gives_the_settings_back():
-    from transformers.utils import logging
-
-    before = logging.is_progress_bar_enabled(), logging.get_verbosity()
-    with pytest.raises(ZeroDivisionError), quiet():
-        assert not logging.is_progress_bar_enabled()
-        raise ZeroDivisionError
-    assert (logging.is_progress_bar_enabled(), logging.get_verbosity()) == before
 
 
 def test_reading_prints_nothing(tmp_path, capfd):
