@@ -21,7 +21,7 @@ PACKAGES = (
 
 
 class RunRecord(Callback):
-    """Writes `parts/<part>/`, by which the run can be named as a model, and `environment.json`.
+    """Writes `parts/<part>/`, by which the run can be named as a model, `data.md` and `environment.json`.
 
     A part's folder has its configuration, tokenizer and generation settings, and no weights.
 
@@ -38,6 +38,10 @@ class RunRecord(Callback):
         folder = run_directory(self.run_dir, trainer)
         with replacing(folder / "environment.json") as file:
             json.dump(environment(trainer), file, indent=2)
+        report = getattr(trainer.datamodule, "report", None)
+        if report is not None:
+            with replacing(folder / "data.md") as file:
+                file.write(report.markdown())
         for name, part in getattr(pl_module, "parts", ()):
             if hasattr(part, "model"):
                 part.model.save_description(folder / "parts" / name)
