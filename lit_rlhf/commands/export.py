@@ -35,12 +35,12 @@ def main(arguments: Sequence[str]) -> None:
     """
     parser = argparse.ArgumentParser(
         prog="python -m lit_rlhf export",
-        description="Writes the actor or the reward model of a run as a folder that from_pretrained loads: safetensors, "
-        "tokenizer, generation settings and a card. Adapters are merged unless --adapter is given.",
+        description="Writes the actor or the reward model of a run as a folder that from_pretrained loads: "
+        "safetensors, tokenizer, generation settings and a card. Adapters are merged unless --adapter is given.",
     )
     parser.add_argument("run", metavar="RUN", help="a run directory; RUN:last and RUN:best name a checkpoint of it")
     parser.add_argument("out", metavar="OUT", help="a new folder")
-    parser.add_argument("--adapter", action="store_true", help="write the adapters alone, over the model they were trained on")
+    parser.add_argument("--adapter", action="store_true", help="write the adapters alone")
     parser.add_argument("--dtype", choices=DTYPES, default="float32", help="of the weights (default: float32)")
     given = parser.parse_args(arguments)
     apart = export(given.run, given.out, given.adapter, given.dtype)
@@ -64,7 +64,9 @@ def export(run: str, out: str | Path, adapter: bool = False, dtype: Dtype = "flo
         RuntimeError: the folder does not give the run's numbers; nothing is left behind.
     """
     if not is_run(run):
-        raise InputError(f"{run}: no run; `export` takes a run directory (runs/NAME), and a folder with a model is one already")
+        raise InputError(
+            f"{run}: no run; `export` takes a run directory (runs/NAME), and a folder with a model is one already"
+        )
     reward, out = model_part(run) == "reward", Path(out)
     if adapter and dtype != "float32":
         raise InputError("--adapter: adapters are float32; leave out --dtype")
@@ -83,7 +85,9 @@ def export(run: str, out: str | Path, adapter: bool = False, dtype: Dtype = "flo
         found = _scores(folder, few) if reward else [_logps(folder, few)]
         apart = max(float(((values - expected).abs() / expected.abs().clamp_min(1.0)).max()) for values in found)
         if not apart <= TOLERANCE[dtype]:
-            raise RuntimeError(f"{out}: read again, the model is {apart:.3g} from {find_checkpoint(run)}; nothing was written")
+            raise RuntimeError(
+                f"{out}: read again, the model is {apart:.3g} from {find_checkpoint(run)}; nothing was written"
+            )
     return apart
 
 
@@ -92,7 +96,8 @@ def run_card(run: str, title: str) -> str:
     folder, checkpoint = split_run(run)[0], read_checkpoint(run)
     source = origin_of(part_description(run))
     facts = {
-        "run": str(folder), "checkpoint": f"{find_checkpoint(run).name}, after {checkpoint.get('global_step', 0)} updates",
+        "run": str(folder),
+        "checkpoint": f"{find_checkpoint(run).name}, after {checkpoint.get('global_step', 0)} updates",
         "part": model_part(run), "started from": source or "random weights",
     }
     sections = {"Metrics": _metrics(checkpoint.get("callbacks", {}))}

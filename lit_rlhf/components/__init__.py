@@ -11,6 +11,6 @@ from lit_rlhf.components.reference import EMA, AdapterOff, FromCheckpoint, Froze
 from lit_rlhf.components.reward import RewardModel
 
 __all__ = [
-    "EMA", "Actor", "AdapterOff", "Cached", "Critic", "FromCheckpoint", "FrozenCopy", "LanguageModel", "Layout", "Learned",
-    "LearnedTemperature", "LoRA", "LogPartition", "Padded", "Reference", "RewardModel",
+    "EMA", "Actor", "AdapterOff", "Cached", "Critic", "FromCheckpoint", "FrozenCopy", "LanguageModel", "Layout",
+    "Learned", "LearnedTemperature", "LoRA", "LogPartition", "Padded", "Reference", "RewardModel",
 ]

@@ -45,8 +45,8 @@ class Cached(Reference):
     def __init__(self, path: str | Path | None = None, reference: Reference | None = None) -> None:
         if isinstance(reference, EMA | Cached):
             raise InputError(
-                f"model.reference: Cached keeps log-probs of a reference that stays as it is, and {type(reference).__name__} "
-                "does not need or allow that; use FrozenCopy, AdapterOff or FromCheckpoint"
+                "model.reference: Cached keeps log-probs of a reference that stays as it is, and "
+                f"{type(reference).__name__} does not need or allow that; use FrozenCopy, AdapterOff or FromCheckpoint"
             )
         self.given, self.inner = path, reference or FrozenCopy()
         self.computed = 0
@@ -123,8 +123,8 @@ class Cached(Reference):
             self._kept = _load(self.folder, identity)
         elif self._identity != identity:
             raise InputError(
-                f"model.reference: the cached log-probs were computed with {self._identity.split(' ', 1)[1]} arithmetic "
-                f"and are asked for with {arithmetic}"
+                "model.reference: the cached log-probs were computed with "
+                f"{self._identity.split(' ', 1)[1]} arithmetic and are asked for with {arithmetic}"
             )
 
 
@@ -145,10 +145,9 @@ def digests(sequences: Sequences) -> list[bytes]:
     """A hash of the prompt and completion ids of each sequence."""
     prompts = sequences.prompt_ids.cpu().split(sequences.prompt_lengths.tolist())
     completions = sequences.completion_ids.cpu().split(sequences.completion_lengths.tolist())
+    packed = [len(prompt).to_bytes(8, "little") + _bytes(prompt) for prompt in prompts]
     return [
-        hashlib.blake2b(
-            len(prompts[prompt]).to_bytes(8, "little") + _bytes(prompts[prompt]) + _bytes(completion), digest_size=_DIGEST
-        ).digest()
+        hashlib.blake2b(packed[prompt] + _bytes(completion), digest_size=_DIGEST).digest()
         for prompt, completion in zip(sequences.prompt_of.tolist(), completions, strict=True)
     ]
 
@@ -197,8 +196,8 @@ def _load_file(path: Path, identity: str) -> dict[bytes, Tensor]:
         raise InputError(f"model.reference: {path} is no file of reference log-probs: {error}") from error
     if found != identity:
         raise InputError(
-            f"model.reference: {path} holds log-probs of another model or precision (it says {found}, this is {identity}); "
-            "name another folder, or remove this one"
+            f"model.reference: {path} holds log-probs of another model or precision (it says {found}, this is "
+            f"{identity}); name another folder, or remove this one"
         )
     joined = packed.numpy().tobytes()
     names = [joined[start : start + _DIGEST] for start in range(0, len(joined), _DIGEST)]

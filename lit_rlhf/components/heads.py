@@ -79,7 +79,7 @@ def measured_form(net: Any) -> OutputForm:
 
 
 def _fitted(states: Tensor, given: Tensor, probes: Tensor, logits: Tensor) -> OutputForm | None:
-    """The form that takes `states` [n, D] to `given` [n, D] and `probes` [V] to `logits` [V]; None where there is none."""
+    """The form that takes `states` [n, D] to `given` [n, D] and `probes` [V] to `logits` [V], or None."""
     if given.shape != states.shape:
         return None
     scale, most = float(logits[0]) / _SMALL, float(logits[1])

@@ -15,7 +15,7 @@ from lit_rlhf.components.heads import OutputForm, measured_form
 from lit_rlhf.components.lora import LoRA
 from lit_rlhf.components.origin import Origin
 from lit_rlhf.components.reading import quiet
-from lit_rlhf.components.saving import save_description, save_model
+from lit_rlhf.components.saving import savable_generation, save_description, save_model
 from lit_rlhf.errors import InputError
 from lit_rlhf.types import Sequences, TokenLogps
 
@@ -97,7 +97,7 @@ class LanguageModel(nn.Module):
         refuse_idle_options(self, frozen)
         net = self.origin.network(getattr(torch, self.dtype_name or "float32"), head)
         _refuse_larger_vocabulary(self, net)
-        self.generation_config = net.generation_config if net.can_generate() else None
+        self.generation_config = savable_generation(net)
         self.dropouts = {} if self.dropout else without_dropout(net)
         self.width = net.get_output_embeddings().weight.shape[1]
         if head:
@@ -138,7 +138,7 @@ class LanguageModel(nn.Module):
 
     @property
     def base(self) -> Any:
-        """The transformers model, adapters inside it where there are some; the backbone itself for a model without head."""
+        """The transformers model, adapters inside it; the backbone itself for a model without head."""
         return self.net.get_base_model() if hasattr(self.net, "peft_config") else self.net
 
     @property
@@ -166,10 +166,9 @@ class LanguageModel(nn.Module):
     def prompt_hidden(self, sequences: Sequences) -> Tensor:
         """[N, D] the state at the last prompt token."""
         lengths = sequences.prompt_lengths
-        ends = sequences.prompt_ids[lengths.cumsum(0) - 1]  # rows have completions: any token, no state before it sees it
-        rows = Sequences(
-            sequences.prompt_ids, lengths, ends, torch.ones_like(lengths), torch.arange(len(lengths), device=lengths.device)
-        )
+        ends = sequences.prompt_ids[lengths.cumsum(0) - 1]  # rows have completions: any token, unseen by what is before
+        each = torch.arange(len(lengths), device=lengths.device)
+        rows = Sequences(sequences.prompt_ids, lengths, ends, torch.ones_like(lengths), each)
         return self.layout.states(self._backbone, rows, lengths - 1, torch.ones_like(lengths))
 
     def token_logps(self, sequences: Sequences, entropy: bool = False) -> TokenLogps:
@@ -248,6 +247,6 @@ def _refuse_larger_vocabulary(model: LanguageModel, net: Any) -> None:
     known, needed = net.get_input_embeddings().num_embeddings, len(model.tokenizer)
     if needed > known:
         raise InputError(
-            f"LanguageModel.tokenizer: {model.origin.tokenizer_source} has {needed} tokens and the model knows {known}; "
-            "name the tokenizer the model was made with"
+            f"LanguageModel.tokenizer: {model.origin.tokenizer_source} has {needed} tokens and the model knows "
+            f"{known}; name the tokenizer the model was made with"
         )

@@ -64,6 +64,8 @@ class LoRA:
         except ValueError as error:
             raise InputError(f"LoRA.target_modules: {str(error).splitlines()[0]}") from error
         if isinstance(net.get_output_embeddings(), BaseTunerLayer):
-            raise InputError("LoRA.target_modules: the output head cannot have adapters; leave it out, as `all-linear` does")
+            raise InputError(
+                "LoRA.target_modules: the output head cannot have adapters; leave it out, as `all-linear` does"
+            )
         wrapped.peft_config["default"].base_model_name_or_path = source
         return wrapped

@@ -61,8 +61,8 @@ class Origin:
 
         if not self.has_tokenizer:
             raise InputError(
-                f"LanguageModel.tokenizer: {self.source or 'a model with random weights'} has none of its own; name a hub "
-                "repository or a folder that has one"
+                f"LanguageModel.tokenizer: {self.source or 'a model with random weights'} has none of its own; name a "
+                "hub repository or a folder that has one"
             )
         folder = described(self.tokenizer_source or self.source)
         revision = None if self.tokenizer_source else self.revision
@@ -148,8 +148,8 @@ class Origin:
 
         base = dataclasses.replace(self, source=settings["base_model_name_or_path"], revision=None)
         net = base.network(torch.float32, head)
-        wrapped = readable(folder, lambda: PeftModel.from_pretrained(net, folder, revision=self.revision, **where(folder)))
-        return wrapped.merge_and_unload()
+        shared = {"revision": self.revision, **where(folder)}
+        return readable(folder, lambda: PeftModel.from_pretrained(net, folder, **shared)).merge_and_unload()
 
     def _of_run(self, dtype: torch.dtype, head: bool) -> Any:
         """A run's model; where the run trained adapters they are merged."""
@@ -206,7 +206,7 @@ def _complete(net: Any, missing: Iterable[str], source: str | None, head: bool) 
     lost = sorted(name for name in missing if head or name.startswith(f"{net.base_model_prefix}."))
     if lost:
         raise InputError(
-            f"{source}: {len(lost)} weights of {type(net).__name__} are missing, {lost[0]} first; a reward model has no "
-            "output head, and a folder must hold the weights of this class"
+            f"{source}: {len(lost)} weights of {type(net).__name__} are missing, {lost[0]} first; a reward model has "
+            "no output head, and a folder must hold the weights of this class"
         )
     return net

@@ -38,7 +38,7 @@ def described(source: str) -> str:
 
 
 def where(source: str) -> dict[str, bool]:
-    """Arguments for `from_pretrained`: without a network, a hub repository is looked for in the cache alone, at once."""
+    """Arguments for `from_pretrained`: without a network, hub repositories are looked for in the cache alone."""
     return {} if os.path.isdir(source) or _reaches_hub() else {"local_files_only": True}
 
 

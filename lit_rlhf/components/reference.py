@@ -18,7 +18,7 @@ from lit_rlhf.types import Batch, Sequences
 
 
 class Reference(ABC):
-    """log u(y_t | x, y_<t). Not a Module, so that no frozen weight enters a checkpoint; the random state never moves."""
+    """log u(y_t | x, y_<t). Not a Module: no frozen weight enters a checkpoint. The random state never moves."""
 
     mode: str
     """One word for logs."""
@@ -130,7 +130,8 @@ class AdapterOff(Reference):
     def build(self, actor: Actor) -> None:
         if actor.model.lora is None:
             raise InputError(
-                "model.reference: AdapterOff needs an actor with adapters; set model.actor.model.lora, or use FrozenCopy"
+                "model.reference: AdapterOff needs an actor with adapters; set model.actor.model.lora, or use "
+                "FrozenCopy"
             )
         self._trained = actor.model
 
@@ -159,7 +160,9 @@ class EMA(FrozenCopy):
     def __init__(self, decay: float = 0.4, every: int = 512) -> None:
         super().__init__()
         if not 0 <= decay < 1 or every < 1:
-            raise InputError(f"model.reference: EMA(decay={decay}, every={every}); decay is in [0, 1) and every at least 1")
+            raise InputError(
+                f"model.reference: EMA(decay={decay}, every={every}); decay is in [0, 1) and every at least 1"
+            )
         self.decay, self.every = decay, every
 
     @torch.no_grad()

@@ -105,7 +105,7 @@ def saved_head(source: str, revision: str | None = None) -> Tensor | None:
 
 
 def classifier(trunk: Any, weight: Tensor) -> Any | None:
-    """The sequence classifier of transformers with this trunk (shared, not copied) and head; None where there is none."""
+    """The sequence classifier of transformers with this trunk (shared, not copied) and head, or None."""
     from transformers import AutoModelForSequenceClassification
 
     configuration = copy.deepcopy(trunk.config)

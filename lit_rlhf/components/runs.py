@@ -45,8 +45,10 @@ def find_checkpoint(run: str) -> Path:
     best = sorted(found.glob("best*.ckpt"), key=lambda path: path.stat().st_mtime)
     last = [path for path in (found / "last.ckpt",) if path.exists()]
     if kind == "best" and not best and last:
-        raise InputError(f"{run}: the run has no best checkpoint, because it monitors no metric or has not validated yet; "
-                         f"{folder}:last names its last one")
+        raise InputError(
+            f"{run}: the run has no best checkpoint, because it monitors no metric or has not validated yet; "
+            f"{folder}:last names its last one"
+        )
     candidates = {"best": best, "last": last, None: best or last}[kind]
     if not candidates:
         raise InputError(f"{folder}: the run has no checkpoint yet; let it run to its first one")
@@ -76,7 +78,9 @@ def model_part(run: str) -> str:
     for part in ("actor", "reward"):
         if (folder / "parts" / part).is_dir():
             return part
-    raise InputError(f"{folder}: the run has no model; its parts are {_parts(folder)}. They are written when training starts")
+    raise InputError(
+        f"{folder}: the run has no model; its parts are {_parts(folder)}. They are written when training starts"
+    )
 
 
 def read_checkpoint(run: str) -> dict[str, Any]:

@@ -79,6 +79,24 @@ def write_network(net: Any, model: LanguageModel, folder: Path, tokenizer: Any |
     write_tokenizer(model, folder, tokenizer)
 
 
+def savable_generation(net: Any) -> Any | None:
+    """The network's generation settings, made such that transformers agrees to write them; None where it has none.
+
+    A repository may come with settings that it refuses to save, such as a temperature without sampling.
+    """
+    if not net.can_generate():
+        return None
+    for mend in ({}, {"do_sample": True}):
+        with contextlib.suppress(ValueError):
+            net.generation_config.update(**mend)
+            net.generation_config.validate(strict=True)
+            return net.generation_config
+    names = ("bos_token_id", "eos_token_id", "pad_token_id")
+    ids = {name: getattr(net.generation_config, name) for name in names}
+    net.generation_config = type(net.generation_config)(**ids)
+    return net.generation_config
+
+
 def _write_dropouts(model: LanguageModel, folder: Path) -> None:
     """They are 0 in the network, and the configuration is the model's own."""
     file = folder / "config.json"
@@ -112,7 +130,9 @@ def model_card(model: LanguageModel, title: str) -> str:
     return card(title, facts, base=model.source)
 
 
-def card(title: str, facts: Mapping[str, str], sections: Mapping[str, str] | None = None, base: str | None = None) -> str:
+def card(
+    title: str, facts: Mapping[str, str], sections: Mapping[str, str] | None = None, base: str | None = None
+) -> str:
     """The README.md of a saved model.
 
     Args:

@@ -37,7 +37,8 @@ def test_the_scale(rslora, scale):
 
 def test_all_linear_leaves_the_output_head_out():
     found = model(lora=LoRA(rank=2))
-    adapted = {name.split(".lora_")[0].rsplit(".", 1)[1] for name, weight in found.net.named_parameters() if weight.requires_grad}
+    trained = [name for name, weight in found.net.named_parameters() if weight.requires_grad]
+    adapted = {name.split(".lora_")[0].rsplit(".", 1)[1] for name in trained}
     assert adapted == {"q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"}
 
 

@@ -28,8 +28,11 @@ def fresh(**options):
 
 
 REFERENCES = {
-    "frozen copy": (FrozenCopy, {}), "ema": (EMA, {}), "adapters off": (AdapterOff, {"lora": LoRA(rank=2, dropout=0.3)}),
-    "frozen copy with adapters": (FrozenCopy, {"lora": LoRA(rank=2)}), "cached": (Cached, {}),
+    "frozen copy": (FrozenCopy, {}),
+    "ema": (EMA, {}),
+    "adapters off": (AdapterOff, {"lora": LoRA(rank=2, dropout=0.3)}),
+    "frozen copy with adapters": (FrozenCopy, {"lora": LoRA(rank=2)}),
+    "cached": (Cached, {}),
 }
 
 

@@ -46,7 +46,10 @@ def test_a_fresh_head_scores_zero_and_everything_is_trained():
 
 @pytest.mark.parametrize(
     ("name", "options", "classes"),
-    [("llama", {}, True), ("qwen3", {}, True), ("gpt2", {}, True), ("llama", {"lora": LoRA(rank=2)}, True), ("cohere", {}, False)],
+    [
+        ("llama", {}, True), ("qwen3", {}, True), ("gpt2", {}, True), ("cohere", {}, False),
+        ("llama", {"lora": LoRA(rank=2)}, True),
+    ],
 )
 def test_saved_and_read_again(name, options, classes, tmp_path):
     from transformers import AutoModelForSequenceClassification

@@ -6,7 +6,7 @@ from components.tiny import config, model
 
 from lit_rlhf.components.language_model import LanguageModel
 from lit_rlhf.components.lora import LoRA
-from lit_rlhf.components.saving import card, merged, new_folder, origin_of
+from lit_rlhf.components.saving import card, merged, new_folder, origin_of, savable_generation
 from lit_rlhf.errors import InputError
 
 
@@ -76,7 +76,8 @@ def test_a_description_has_no_weights_and_says_where_the_model_came_from(tmp_pat
     found.build()
     found.save_description(tmp_path / "described")
     names = {path.name for path in (tmp_path / "described").iterdir()}
-    assert {"config.json", "adapter_config.json", "origin.json"} <= names and not any("safetensors" in name for name in names)
+    assert {"config.json", "adapter_config.json", "origin.json"} <= names
+    assert not any("safetensors" in name for name in names)
     assert origin_of(tmp_path / "described") == str(tmp_path / "base")
     drawn = LanguageModel(config=config())
     drawn.build(head=False)
@@ -94,3 +95,12 @@ def test_the_configuration_keeps_its_dropout(tmp_path):
     found.save_description(tmp_path / "described")
     for name in ("saved", "described"):
         assert json.loads((tmp_path / name / "config.json").read_text())["resid_pdrop"] == 0.3
+
+
+@pytest.mark.parametrize("settings", [{"temperature": 0.6}, {"top_p": 0.9, "early_stopping": True}])
+def test_generation_settings_that_transformers_refuses_to_save(settings, tmp_path):
+    found = model()
+    found.net.generation_config.update(do_sample=False, eos_token_id=[1, 7], **settings)
+    found.generation_config = savable_generation(found.net)
+    found.generation_config.save_pretrained(tmp_path)
+    assert found.stop_ids == (1, 7)

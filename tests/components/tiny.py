@@ -13,8 +13,8 @@ from lit_rlhf.types import Sequences
 
 VOCABULARY = 23
 SHARED = {
-    "vocab_size": VOCABULARY, "hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2,
-    "num_key_value_heads": 1, "bos_token_id": 0, "eos_token_id": 1, "pad_token_id": None,
+    "vocab_size": VOCABULARY, "hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 2,
+    "num_attention_heads": 2, "num_key_value_heads": 1, "bos_token_id": 0, "eos_token_id": 1, "pad_token_id": None,
 }
 EXPERTS = {"head_dim": 8, "moe_intermediate_size": 16, "num_experts": 4, "num_experts_per_tok": 2}
 LATENT = {"q_lora_rank": 8, "kv_lora_rank": 8, "qk_nope_head_dim": 4, "qk_rope_head_dim": 4, "v_head_dim": 8}
@@ -69,7 +69,8 @@ def rows(given: Sequences) -> list[tuple[Tensor, Tensor]]:
     """(prompt [P], completion [C]) of each sequence."""
     prompts = given.prompt_ids.split(given.prompt_lengths.tolist())
     completions = given.completion_ids.split(given.completion_lengths.tolist())
-    return [(prompts[prompt], completion) for prompt, completion in zip(given.prompt_of.tolist(), completions, strict=True)]
+    of = given.prompt_of.tolist()
+    return [(prompts[prompt], completion) for prompt, completion in zip(of, completions, strict=True)]
 
 
 def dense(net: nn.Module, given: Sequences) -> Tensor:
