@@ -6,7 +6,9 @@ In every fold the configs are run one after the other by `python -m lit_rlhf fit
 entry that names the run of an earlier config is pointed at its run of the same fold: hh_harmless/sft.yaml
 hh_harmless/dpo.yaml trains an SFT model for every fold, whose held-out pairs neither has seen. `predict` then gives the log-probs
 or scores of the held-out pairs. A run that is there already is continued from its last checkpoint, so the same command goes on
-where it was interrupted. Overrides go to every config.
+where it was interrupted. Overrides go to every config, --judged=OVERRIDE to the pairs that are judged alone:
+
+    python tools/crossval.py configs/recipes/alpaca_scored/pra.yaml --judged=--data.source_clip=null
 
 The preferred response is taken to be the one with the higher implicit reward (log pi - log u, log pi without a reference) or score; equal ones
 count one half. The length-only baseline prefers the longer or the shorter response, whichever is right more often on the
@@ -151,7 +153,12 @@ class _Pairs:
 
 
 def measure(arguments: Sequence[str], predictions: Path) -> tuple[Judged, ...]:
-    """The held-out pairs of one fold."""
+    """The held-out pairs of one fold.
+
+    Args:
+        arguments: of the stage, and what the pairs that are judged differ in.
+        predictions: the file that `predict` wrote.
+    """
     from lit_rlhf.cli import build
 
     algorithm, data = build(arguments)
@@ -242,6 +249,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--folds", type=int, default=5, help="(default: %(default)s)")
     parser.add_argument("--only", metavar="FOLD", type=int, nargs="+", help="some of the folds, counted from 0")
     parser.add_argument("--measure", metavar="CONFIG", type=Path, nargs="+", help="the configs to measure (default: the last)")
+    parser.add_argument("--judged", metavar="OVERRIDE", action="append", default=[], help="for the held-out pairs alone")
     parser.add_argument("--out", type=Path, default=Path("runs/crossval.json"), help="(default: %(default)s)")
     given, overrides = parser.parse_known_args(arguments)
     measured: dict[str, list[tuple[Judged, ...]]] = {}
@@ -250,7 +258,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
             wanted = stage.config in (given.measure or given.configs[-1:])
             file = run(stage, predict=wanted)
             if wanted:
-                measured.setdefault(stage.run.rpartition("-fold")[0], []).append(measure(stage.arguments, file))
+                measured.setdefault(stage.run.rpartition("-fold")[0], []).append(measure((*stage.arguments, *given.judged), file))
         found = {name: summary(folds) for name, folds in measured.items()}
         write(given.out, found)
     print(table(found))
