@@ -12,7 +12,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from lit_rlhf.components.reading import quiet
+from lit_rlhf.components.reading import BUILT_IN, quiet
 from lit_rlhf.errors import InputError
 
 if TYPE_CHECKING:
@@ -141,7 +141,8 @@ def card(
         sections: heading -> markdown.
         base: what it started from; named in the front matter where it is a hub name.
     """
-    hub = base is not None and base.count("/") == 1 and not base.startswith((".", "runs/")) and not Path(base).exists()
+    local = base is None or base in BUILT_IN or base.startswith((".", "runs/")) or Path(base).exists()
+    hub = not local and base.count("/") == 1
     front = ["---", "library_name: transformers", "tags: [lit_rlhf]", *([f"base_model: {base}"] if hub else []), "---"]
     packages = ("lit_rlhf", "torch", "transformers")
     versions = ", ".join(f"{name} {version}" for name in packages if (version := _version(name)))

@@ -64,7 +64,7 @@ def test_a_saved_model_has_a_card(tmp_path):
 
 def test_a_card_names_a_base_of_the_hub_alone(tmp_path):
     assert "base_model: org/name\n" in card("t", {}, base="org/name")
-    for base in (None, "runs/x", str(tmp_path), "./a/b"):
+    for base in (None, "runs/x", str(tmp_path), "./a/b", "lit_rlhf/reviews"):
         assert "base_model" not in card("t", {}, base=base)
     text = card("title", {"fact": "value"}, {"Data": "| table |"})
     assert "# title\n\n- fact: value\n- written by: " in text and text.endswith("\n## Data\n\n| table |\n")
