@@ -14,7 +14,7 @@ from typing import ClassVar, Literal, Self
 import torch
 from torch import Tensor
 
-Unit = Literal["sequence", "token", "pair"]
+Unit = Literal["sequence", "token", "pair", "chosen_token"]
 
 
 class Ragged:
@@ -130,7 +130,7 @@ class Batch(Ragged):
 class PreferenceBatch(Batch):
     """A pair graph over sequences: K responses of a prompt may have any set of edges."""
 
-    units: ClassVar[tuple[Unit, ...]] = ("sequence", "token", "pair")
+    units: ClassVar[tuple[Unit, ...]] = ("sequence", "token", "pair", "chosen_token")
 
     sequences: Sequences
     chosen: Tensor
@@ -157,8 +157,25 @@ class PreferenceBatch(Batch):
         if unit == "pair":
             return self.pair_weight.sum()
         if unit == "sequence":
-            return torch.tensor(float(len(self.sequences.completion_lengths)), device=self.chosen.device)
+            return self.sequence_weight.sum()
+        if unit == "chosen_token":
+            return (self.sequence_weight_as_chosen[self._owner()] * self.sequences.token_weight).sum()
         return super().count(unit)
+
+    @property
+    def sequence_weight(self) -> Tensor:
+        """[S] 1 for the ends of pairs that count, 0 for sequences in none."""
+        ends = torch.cat([self.chosen[self.pair_weight > 0], self.rejected[self.pair_weight > 0]])
+        return torch.zeros_like(self.sequences.completion_lengths, dtype=torch.float32).index_fill(0, ends, 1.0)
+
+    @property
+    def sequence_weight_as_chosen(self) -> Tensor:
+        """[S] the weights of the pairs in which a sequence is the chosen end."""
+        weight = self.pair_weight
+        return weight.new_zeros(len(self.sequences.completion_lengths)).index_add(0, self.chosen, weight)
+
+    def _owner(self) -> Tensor:
+        return torch.repeat_interleave(self.sequences.completion_lengths)
 
     def select(self, sequences: Tensor) -> PreferenceBatch:
         """Pairs with one end outside are left out."""

@@ -123,10 +123,11 @@ def judged(groups: Iterable[Any], uncut: Iterable[Any], rewards: Mapping[tuple[s
 
 
 def preferred(group: Any) -> Iterator[tuple[int, int]]:
-    """The completions of each pair, the preferred one first; pairs with probability 1/2 have none."""
+    """The completions of each pair, the preferred one first; pairs with probability 1/2, in float32 as batches have it, have none."""
     for pair in group.pairs:
-        if pair.probability != 0.5:
-            yield (pair.chosen, pair.rejected) if pair.probability > 0.5 else (pair.rejected, pair.chosen)
+        probability = np.float32(pair.probability)
+        if probability != 0.5:
+            yield (pair.chosen, pair.rejected) if probability > 0.5 else (pair.rejected, pair.chosen)
 
 
 def longer_wins(groups: Iterable[Any]) -> bool:

@@ -94,6 +94,10 @@ def test_a_soft_label_below_one_half_prefers_the_other_end():
     assert list(crossval.preferred(group("f:1", "ab", "c", pairs=((0, 1, 0.3),)))) == [(1, 0)]
 
 
+def test_a_pair_that_is_a_tie_in_float32_is_not_judged():
+    assert list(crossval.preferred(group("f:1", "ab", "c", pairs=((0, 1, 0.5 + 1e-9), (1, 0, 0.5 + 1e-6))))) == [(1, 0)]
+
+
 def test_the_direction_of_length_is_the_one_that_wins_more_often():
     short, long = group("f:1", "a", "bc"), group("f:2", "abc", "bc")
     assert not crossval.longer_wins([short, short, long])

@@ -1,0 +1,131 @@
+"""PRA, preference approximation: only the probability of being preferred is known."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from lit_rlhf.errors import InputError
+from lit_rlhf.functional.udrra import implicit_reward
+from lit_rlhf.losses.base import LossHead, LossOutput, Term, Wrapper
+from lit_rlhf.losses.evidence import Reduce, completion_logps, completion_rewards, positive, temperature
+from lit_rlhf.losses.divergences import Divergence
+from lit_rlhf.losses.links import Link, Logistic
+from lit_rlhf.losses.metrics import of_pairs
+from lit_rlhf.types import Evidence, PreferenceBatch, Unit
+
+
+@dataclass(frozen=True)
+class PRA(LossHead):
+    """L = sum_E w [p l(a, b) + (1 - p) l(b, a)], with a, b = tau log(pi/u) of the pair's ends and p the label.
+
+    With the logistic link and true preference probabilities the minimiser is pi^tau = u e^{r/tau} / Z wherever the pair
+    graph is connected (theory: eq. 8); with sampled hard labels it is DPO.
+
+    Args:
+        tau: temperature.
+        link: l(a, b); logistic when None.
+        reduce: log-ratios of a completion are added, or averaged over its tokens (SimPO, length-normalised DPO).
+        label_smoothing: p becomes (1 - 2 eps) p + eps (cDPO, https://ericmitchell.ai/cdpo.pdf).
+        flip_rate: p becomes (p - eps) / (1 - 2 eps): unbiased where labels are flipped at this rate (robust DPO,
+            https://arxiv.org/abs/2403.00409).
+        offset: a - b becomes a - b - offset * reward_gap (ODPO, https://arxiv.org/abs/2402.10571, with a linear offset).
+        divergence: what takes the place of log(pi/u); reverse KL when None.
+
+    Raises:
+        InputError: tau is not positive, or a rate is outside [0, 1/2).
+    """
+
+    tau: float = 0.1
+    link: Link | None = None
+    reduce: Reduce = "sum"
+    label_smoothing: float = 0.0
+    flip_rate: float = 0.0
+    offset: float = 0.0
+    divergence: Divergence | None = None
+
+    def __post_init__(self) -> None:
+        positive(self.tau, self)
+        for name in ("label_smoothing", "flip_rate"):
+            if not 0 <= getattr(self, name) < 0.5:
+                raise InputError(f"{type(self).__name__}.{name} is {getattr(self, name)}; it is a rate in [0, 1/2)")
+
+    @property
+    def family(self) -> str:
+        return "PRA"
+
+    @property
+    def needs(self) -> frozenset[str]:
+        return frozenset({"policy", "chosen"} | ({"reward_gap"} if self.offset else set()))
+
+    @property
+    def unit(self) -> Unit:
+        return "pair"
+
+    def ends(self, evidence: Evidence, batch: PreferenceBatch, tau: Tensor | float) -> tuple[Tensor, Tensor]:
+        """[E], [E] the implicit rewards of the chosen and the rejected ends."""
+        rewards = completion_rewards(evidence, batch, 1.0, self.reduce)
+        rewards = tau * (rewards if self.divergence is None else self.divergence(rewards))
+        return rewards[batch.chosen], rewards[batch.rejected]
+
+    def __call__(self, evidence: Evidence, batch: PreferenceBatch) -> LossOutput:
+        tau, weight = temperature(evidence, self.tau), batch.pair_weight
+        chosen, rejected = self.ends(evidence, batch, tau)
+        shifted = chosen - self.offset * batch.reward_gap if self.offset else chosen
+        losses = (self.link or Logistic())(shifted, rejected, self.labels(batch.probability), tau)
+        return LossOutput((Term("pra", (weight * losses).sum(), "pair"),), of_pairs(chosen, rejected, batch.probability, weight))
+
+    def labels(self, probability: Tensor) -> Tensor:
+        """[E] the label after smoothing and the noise model."""
+        smoothed = (1 - 2 * self.label_smoothing) * probability + self.label_smoothing
+        return (smoothed - self.flip_rate) / (1 - 2 * self.flip_rate)
+
+
+@dataclass(frozen=True)
+class LengthDesensitised(PRA):
+    """LD-DPO: tokens beyond the length of the shorter end count `alpha`, in both ends of a pair.
+
+    log pi(y) becomes sum_{t <= l} log pi_t + alpha sum_{t > l} log pi_t with l = min(|y_w|, |y_l|).
+    See "Length Desensitization in Direct Preference Optimization" by Liu et al. (https://arxiv.org/abs/2409.06411).
+    The arguments are those of `PRA`, and:
+
+    Args:
+        alpha: in [0, 1]; 1 is DPO.
+    """
+
+    alpha: float = 0.5
+
+    def ends(self, evidence: Evidence, batch: PreferenceBatch, tau: Tensor | float) -> tuple[Tensor, Tensor]:
+        lengths = batch.sequences.completion_lengths
+        public = torch.minimum(lengths[batch.chosen], lengths[batch.rejected])
+        tokens = implicit_reward(evidence.policy.values, evidence.reference, tau) * batch.sequences.token_weight
+        before = torch.cat([tokens.new_zeros(1), tokens.double().cumsum(0)])
+        start = lengths.cumsum(0) - lengths
+
+        def end(which: Tensor) -> Tensor:
+            first, last = start[which], start[which] + lengths[which]
+            inside = before[first + public] - before[first]
+            return (inside + self.alpha * (before[last] - before[first + public])).to(tokens.dtype)
+
+        return end(batch.chosen), end(batch.rejected)
+
+
+@dataclass(frozen=True)
+class PolicyWeighted(Wrapper):
+    """WPO: every pair weighs exp(mean_t log pi(y_w)_t + mean_t log pi(y_l)_t), without gradient.
+
+    Pairs that the present policy would hardly write count little. Without the paper's alignment of weights.
+    See "WPO: Enhancing RLHF with Weighted Preference Optimization" by Zhou et al. (https://arxiv.org/abs/2406.11827), equation 3.
+    """
+
+    def weighted(self, evidence: Evidence, batch: PreferenceBatch) -> PreferenceBatch:
+        """The batch with these weights; what it is counted by stays as it was."""
+        logps = completion_logps(evidence, batch, "mean").detach()
+        likely = torch.exp(logps[batch.chosen] + logps[batch.rejected])
+        return dataclasses.replace(batch, weight=batch.pair_weight * likely)
+
+    def __call__(self, evidence: Evidence, batch: PreferenceBatch) -> LossOutput:
+        return self.head(evidence, self.weighted(evidence, batch))

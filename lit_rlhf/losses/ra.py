@@ -1,0 +1,95 @@
+"""RA, reward approximation: the implicit reward is fitted to the reward, up to the log-partition."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from lit_rlhf.functional import udrra
+from lit_rlhf.functional.segment import mean_by
+from lit_rlhf.losses.base import LossHead, LossOutput, Term
+from lit_rlhf.losses.evidence import Reduce, completion_rewards, positive, refuse_singles, required, temperature
+from lit_rlhf.losses.metrics import mean, of_rewards
+from lit_rlhf.types import Evidence, ScoredBatch, Unit
+
+Partition = Literal["exact", "learned", "group", "mean_reward", "quantile", "none"]
+GROUPED = frozenset({"group", "mean_reward", "quantile"})
+
+
+@dataclass(frozen=True)
+class RA(LossHead):
+    """L = sum_S w (tau log(pi/u) + c - r)^2 / 2, with c in the place of V* = tau log Z (theory: eq. 6).
+
+    Only c = V* keeps the target pi^tau off policy; on policy (gradient through log pi alone) any c does.
+
+    Args:
+        tau: temperature.
+        partition: where c comes from.
+            `exact`: tau log sum_y u(y) e^{r/tau}, the prompt's responses in the batch being all there are;
+            `learned`: tau times a learned log-partition, trained by this loss too (DRO, https://arxiv.org/abs/2405.19107);
+            `group`: tau log mean_k e^{r_k/tau} over the prompt's responses, drawn from u;
+            `mean_reward`: mean_k r_k (PMD-mean, Kimi k1.5, https://arxiv.org/abs/2501.12599);
+            `quantile`: rewards become the prompt's quantiles and c is known in closed form (QRPO,
+            https://arxiv.org/abs/2507.08068);
+            `none`: 0 (UNA, https://arxiv.org/abs/2408.15339), right where rewards are normalised so that Z = 1.
+        reduce: log-ratios of a completion are added, or averaged over its tokens.
+    """
+
+    tau: float = 0.1
+    partition: Partition = "group"
+    reduce: Reduce = "sum"
+
+    def __post_init__(self) -> None:
+        positive(self.tau, self)
+
+    @property
+    def family(self) -> str:
+        return "RA"
+
+    @property
+    def needs(self) -> frozenset[str]:
+        more = {"learned": {"log_partition"}} | {name: {"group"} for name in GROUPED | {"exact"}}
+        return frozenset({"policy", "reward"} | more.get(self.partition, set()))
+
+    @property
+    def unit(self) -> Unit:
+        return "sequence"
+
+    def __call__(self, evidence: Evidence, batch: ScoredBatch) -> LossOutput:
+        tau, weight = temperature(evidence, self.tau), batch.sequence_weight
+        implicit = completion_rewards(evidence, batch, tau, self.reduce)
+        group = batch.sequences.prompt_of
+        reward = udrra.quantile_rewards(batch.reward, group) if self.partition == "quantile" else batch.reward
+        constant = self.constant(evidence, batch, tau)[group]
+        error = implicit + constant - reward
+        return LossOutput(
+            (Term("ra", (weight * error.square()).sum() / 2, "sequence"),),
+            (*of_rewards(implicit, reward, weight), mean("partition", constant, weight)),
+        )
+
+    def constant(self, evidence: Evidence, batch: ScoredBatch, tau: Tensor | float) -> Tensor:
+        """[N] c."""
+        group, count = batch.sequences.prompt_of, len(batch.sequences.prompt_lengths)
+        if self.partition in GROUPED:
+            refuse_singles(batch, self)
+        if self.partition == "learned":
+            return tau * required(evidence, "log_partition")
+        if self.partition == "exact":
+            return udrra.enumerated_partition(self._log_base(evidence, batch), batch.reward, group, count, tau)
+        if self.partition == "group":
+            return udrra.sampled_partition(batch.reward, group, count, tau)
+        if self.partition == "mean_reward":
+            return mean_by(batch.reward, group, count)
+        return batch.reward.new_full((count,), udrra.quantile_partition(float(tau)) if self.partition == "quantile" else 0.0)
+
+    def _log_base(self, evidence: Evidence, batch: ScoredBatch) -> Tensor:
+        """[S] log u of whole completions."""
+        if evidence.reference is None:
+            return torch.zeros_like(batch.reward)
+        sequences = batch.sequences
+        return udrra.over_completions(
+            evidence.reference, sequences.token_weight.to(evidence.reference.dtype), sequences.completion_lengths, "sum"
+        )

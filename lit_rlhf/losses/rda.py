@@ -1,0 +1,92 @@
+"""RDA, reward-difference approximation: the log-partition cancels between responses to one prompt."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from lit_rlhf.errors import InputError
+from lit_rlhf.functional.segment import mean_by
+from lit_rlhf.losses.base import LossHead, LossOutput, Term
+from lit_rlhf.losses.evidence import Reduce, completion_rewards, group_sizes, positive, refuse_singles, temperature
+from lit_rlhf.losses.metrics import of_pairs, of_rewards
+from lit_rlhf.types import Evidence, PreferenceBatch, ScoredBatch, Unit
+
+
+@dataclass(frozen=True)
+class RDA(LossHead):
+    """L = sum_E w (h - dr)^2 / 2, h the difference of implicit rewards of a pair's ends and dr that of rewards (theory: eq. 7).
+
+    The minimiser is pi^tau on any connected pair graph, whatever the pair law. See "REBEL" by Gao et al.
+    (https://arxiv.org/abs/2404.16767) for the loss on samples.
+
+    Args:
+        tau: temperature.
+        reduce: log-ratios of a completion are added, or averaged over its tokens.
+    """
+
+    tau: float = 0.1
+    reduce: Reduce = "sum"
+
+    def __post_init__(self) -> None:
+        positive(self.tau, self)
+
+    @property
+    def family(self) -> str:
+        return "RDA"
+
+    @property
+    def needs(self) -> frozenset[str]:
+        return frozenset({"policy", "chosen", "reward_gap"})
+
+    @property
+    def unit(self) -> Unit:
+        return "pair"
+
+    def __call__(self, evidence: Evidence, batch: PreferenceBatch) -> LossOutput:
+        if batch.reward_gap is None:
+            raise InputError("RDA reads the reward gap of every pair, and this batch has none; use data with rewards, or PRA")
+        rewards = completion_rewards(evidence, batch, temperature(evidence, self.tau), self.reduce)
+        chosen, rejected, weight = rewards[batch.chosen], rewards[batch.rejected], batch.pair_weight
+        losses = (chosen - rejected - batch.reward_gap).square() / 2
+        return LossOutput((Term("rda", (weight * losses).sum(), "pair"),), of_pairs(chosen, rejected, batch.probability, weight))
+
+
+@dataclass(frozen=True)
+class GroupVariance(LossHead):
+    """L = K * 1/(2 (K-1)) sum_k (g_k - mean g)^2 per prompt, g = tau log(pi/u) - r: half the sample variance (GVPO).
+
+    The factor K makes dividing by sequences a mean over prompts. Its gradient on a group of samples is tau times that of
+    leave-one-out REINFORCE with the KL in the reward (theory: eq. 10). See "GVPO: Group Variance Policy Optimization" by
+    Zhang et al. (https://arxiv.org/abs/2504.19599).
+
+    Args:
+        tau: temperature.
+        reduce: log-ratios of a completion are added, or averaged over its tokens.
+    """
+
+    tau: float = 0.1
+    reduce: Reduce = "sum"
+
+    def __post_init__(self) -> None:
+        positive(self.tau, self)
+
+    @property
+    def family(self) -> str:
+        return "RDA"
+
+    @property
+    def needs(self) -> frozenset[str]:
+        return frozenset({"policy", "reward", "group"})
+
+    @property
+    def unit(self) -> Unit:
+        return "sequence"
+
+    def __call__(self, evidence: Evidence, batch: ScoredBatch) -> LossOutput:
+        refuse_singles(batch, self)
+        group, count, weight = batch.sequences.prompt_of, len(batch.sequences.prompt_lengths), batch.sequence_weight
+        implicit = completion_rewards(evidence, batch, temperature(evidence, self.tau), self.reduce)
+        error = implicit - batch.reward
+        size = group_sizes(batch)[group].to(error.dtype)
+        losses = (error - mean_by(error, group, count)[group]).square() * size / (2 * (size - 1))
+        return LossOutput((Term("rda", (weight * losses).sum(), "sequence"),), of_rewards(implicit, batch.reward, weight))
