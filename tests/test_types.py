@@ -66,7 +66,9 @@ def test_counts_are_sums_of_weights():
     scored = ScoredBatch(sequences(weight), torch.zeros(5), weight=torch.tensor([1.0, 0, 2, 0, 3]))
     assert (scored.count("token"), scored.count("sequence")) == (66, 6)
     pairs = PreferenceBatch(sequences(), torch.tensor([1, 4]), torch.tensor([2, 0]), torch.ones(2), weight=torch.tensor([0.5, 2]))
-    assert (pairs.count("pair"), pairs.count("sequence"), pairs.count("token")) == (2.5, 5, 12)
+    assert (pairs.count("pair"), pairs.count("sequence"), pairs.count("token")) == (2.5, 4, 12)  # sequence 3 is in no pair
+    lengths = sequences().completion_lengths.tolist()
+    assert pairs.count("chosen_token") == 0.5 * lengths[1] + 2 * lengths[4]
     with pytest.raises(ValueError, match="pair"):
         scored.count("pair")
 

@@ -55,7 +55,7 @@ def test_micro_batches_change_nothing(loss):
 
 def test_an_item_is_one_step_of_optimizer_and_schedule():
     module = Algorithm(Bigram(), PRA(), optimizer=sgd, schedule=Linear())
-    trainer = fit(module, GivenItems([tuple(preferences(k).split(8)) for k in range(4)]))
+    trainer = fit(module, GivenItems([tuple(preferences(k).split(14)) for k in range(4)]))
     assert trainer.global_step == module.items_done == 4
     assert module.lr_schedulers().last_epoch == 4
     assert module.optimizers().param_groups[0]["lr"] == pytest.approx(0.0)
