@@ -101,10 +101,24 @@ class Batch(Ragged):
         """The part of the batch that concerns these sequences, in this order."""
         raise TypeError(f"{type(self).__name__} does not say how to select sequences")
 
+    @property
+    def sequence_weight(self) -> Tensor:
+        """[S] ones, where nothing else is known."""
+        return torch.ones(len(self.sequences.completion_lengths), device=self.sequences.completion_lengths.device)
+
+    @property
+    def token_weight(self) -> Tensor:
+        """[T] the weight of each token times that of its sequence."""
+        return self._spread(self.sequence_weight)
+
+    def _spread(self, weight: Tensor) -> Tensor:
+        """[T] each token's own weight times this of its sequence [S]."""
+        return weight[torch.repeat_interleave(self.sequences.completion_lengths)] * self.sequences.token_weight
+
     def count(self, unit: Unit) -> Tensor:
         """[] the sum of the weights of its tokens, sequences or pairs: what a sum of losses is divided by."""
         if unit == "token":
-            return self.sequences.token_weight.sum()
+            return self.token_weight.sum()
         raise ValueError(f"{type(self).__name__} has no unit {unit!r}")
 
     def split(self, token_budget: int) -> tuple[Self, ...]:
@@ -159,7 +173,7 @@ class PreferenceBatch(Batch):
         if unit == "sequence":
             return self.sequence_weight.sum()
         if unit == "chosen_token":
-            return (self.sequence_weight_as_chosen[self._owner()] * self.sequences.token_weight).sum()
+            return self.chosen_token_weight.sum()
         return super().count(unit)
 
     @property
@@ -174,8 +188,10 @@ class PreferenceBatch(Batch):
         weight = self.pair_weight
         return weight.new_zeros(len(self.sequences.completion_lengths)).index_add(0, self.chosen, weight)
 
-    def _owner(self) -> Tensor:
-        return torch.repeat_interleave(self.sequences.completion_lengths)
+    @property
+    def chosen_token_weight(self) -> Tensor:
+        """[T] the weight of each token as part of a chosen end."""
+        return self._spread(self.sequence_weight_as_chosen)
 
     def select(self, sequences: Tensor) -> PreferenceBatch:
         """Pairs with one end outside are left out."""
@@ -298,7 +314,7 @@ class Observation(Ragged):
     def mean(self) -> Tensor:
         """[c] the weighted mean over all rows; 0 where there are none."""
         total = (self.values * self.weight[:, None]).sum(0)
-        return total / self.weight.sum().clamp_min(torch.finfo(total.dtype).tiny)
+        return total / self.weight.sum().to(total.dtype).clamp_min(torch.finfo(total.dtype).tiny)
 
 
 @dataclass(frozen=True)

@@ -62,12 +62,15 @@ def test_every_pair_is_each_pair_within_a_prompt_once_with_the_better_chosen():
 
 
 def test_counts_are_sums_of_weights():
-    weight = torch.arange(12.0)
-    scored = ScoredBatch(sequences(weight), torch.zeros(5), weight=torch.tensor([1.0, 0, 2, 0, 3]))
-    assert (scored.count("token"), scored.count("sequence")) == (66, 6)
+    weight, law = torch.arange(12.0), torch.tensor([1.0, 0, 2, 0, 3])
+    scored = ScoredBatch(sequences(weight), torch.zeros(5), weight=law)
+    of_rows = weight.split(scored.sequences.completion_lengths.tolist())
+    assert scored.count("sequence") == 6
+    assert scored.count("token") == sum(share * row.sum() for share, row in zip(law, of_rows, strict=True))
     pairs = PreferenceBatch(sequences(), torch.tensor([1, 4]), torch.tensor([2, 0]), torch.ones(2), weight=torch.tensor([0.5, 2]))
-    assert (pairs.count("pair"), pairs.count("sequence"), pairs.count("token")) == (2.5, 4, 12)  # sequence 3 is in no pair
     lengths = sequences().completion_lengths.tolist()
+    assert (pairs.count("pair"), pairs.count("sequence")) == (2.5, 4)  # sequence 3 is in no pair
+    assert pairs.count("token") == 12 - lengths[3]
     assert pairs.count("chosen_token") == 0.5 * lengths[1] + 2 * lengths[4]
     with pytest.raises(ValueError, match="pair"):
         scored.count("pair")

@@ -215,7 +215,7 @@ class Perplexity(Metric):
             self.add_state(state, torch.zeros((), dtype=torch.float64), dist_reduce_fx="sum")
 
     def update(self, evidence: Evidence, batch: Batch) -> None:
-        weight = batch.sequences.token_weight.double()
+        weight = batch.token_weight.double()
         self.nats = self.nats - (weight * evidence.policy.values.detach()).sum()
         self.total = self.total + weight.sum()
 

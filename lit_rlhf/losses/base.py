@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
+from lit_rlhf.errors import InputError
 from lit_rlhf.types import Batch, Evidence, Observation, Rollout, Unit
 
 
@@ -177,12 +178,12 @@ class Prior(Wrapper):
     """The prior form (u = 1) of one head of a sum: the reference is hidden from it.
 
     Raises:
-        ValueError: the head cannot do without a reference.
+        InputError: the head cannot do without a reference.
     """
 
     def __post_init__(self) -> None:
         if "reference" in self.head.needs:
-            raise ValueError(f"Prior hides the reference, and {type(self.head).__name__} cannot do without one")
+            raise InputError(f"Prior hides the reference, and {type(self.head).__name__} cannot do without one; use a head that can")
 
     def seen(self, evidence: Evidence, batch: Batch) -> Evidence:
         return dataclasses.replace(evidence, reference=None)
@@ -197,4 +198,10 @@ class AgainstBehaviour(Wrapper):
         return (self.head.needs - {"reference"}) | {"behaviour"}
 
     def seen(self, evidence: Evidence, batch: Rollout) -> Evidence:
-        return dataclasses.replace(evidence, reference=batch.behaviour)
+        behaviour = getattr(batch, "behaviour", None)
+        if behaviour is None:
+            raise InputError(
+                f"AgainstBehaviour reads the log-probabilities recorded with a rollout, and a {type(batch).__name__} has none; "
+                "train on rollouts, or give a reference"
+            )
+        return dataclasses.replace(evidence, reference=behaviour)

@@ -99,8 +99,8 @@ class ExponentialWeight(LossHead):
         return "sequence"
 
     def __call__(self, evidence: Evidence, batch: ScoredBatch) -> LossOutput:
-        group, count, weight = batch.sequences.prompt_of, len(batch.sequences.prompt_lengths), batch.sequence_weight
-        shift = mean_by(batch.reward, group, count)[group] if self.baseline == "mean" else torch.zeros_like(batch.reward)
+        weight = batch.sequence_weight
+        shift = self.shift(batch)
         importance = ((batch.reward - shift) / temperature(evidence, self.tau)).exp().detach()
         cut = importance if self.largest is None else importance.clamp_max(self.largest)
         logps = completion_logps(evidence, batch)
@@ -108,3 +108,11 @@ class ExponentialWeight(LossHead):
             (Term("weighted_nll", -(weight * cut * logps).sum(), "sequence"),),
             (mean("weight", cut, weight), mean("weight_cut", (cut < importance).to(cut.dtype), weight)),
         )
+
+    def shift(self, batch: ScoredBatch) -> Tensor:
+        """[S] b."""
+        if self.baseline == "none":
+            return torch.zeros_like(batch.reward)
+        refuse_singles(batch, self)
+        group = batch.sequences.prompt_of
+        return mean_by(batch.reward, group, len(batch.sequences.prompt_lengths))[group]

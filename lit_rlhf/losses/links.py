@@ -90,7 +90,8 @@ class DiscoPOP(MarginLink):
 
     def of_margin(self, margin: Tensor, tau: Tensor | float) -> Tensor:
         share = torch.sigmoid(margin / self.sharpness)
-        return -logsigmoid(margin) * (1 - share) + torch.exp(-margin) * share
+        exponential = torch.exp(logsigmoid(margin / self.sharpness) - margin)  # s e^{-m}, finite where e^{-m} is not
+        return -logsigmoid(margin) * (1 - share) + exponential
 
 
 @dataclass(frozen=True)

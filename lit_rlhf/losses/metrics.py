@@ -5,13 +5,14 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from lit_rlhf.functional.segment import counted
 from lit_rlhf.losses.base import Metric
 
 
 @torch.no_grad()
 def mean(name: str, values: Tensor, weight: Tensor) -> Metric:
-    """The weighted mean of `values` [n] in the making."""
-    return Metric(name, (values.detach() * weight).sum(), weight.sum())
+    """The weighted mean of `values` [n] in the making; values of weight 0 may be NaN."""
+    return Metric(name, (counted(values.detach(), weight) * weight).sum(), weight.sum())
 
 
 @torch.no_grad()

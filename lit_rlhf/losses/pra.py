@@ -9,10 +9,17 @@ import torch
 from torch import Tensor
 
 from lit_rlhf.errors import InputError
-from lit_rlhf.functional.udrra import implicit_reward
 from lit_rlhf.losses.base import LossHead, LossOutput, Term, Wrapper
-from lit_rlhf.losses.evidence import Reduce, completion_logps, completion_rewards, positive, temperature
 from lit_rlhf.losses.divergences import Divergence
+from lit_rlhf.losses.evidence import (
+    Reduce,
+    completion_logps,
+    completion_rewards,
+    positive,
+    required,
+    temperature,
+    token_rewards,
+)
 from lit_rlhf.losses.links import Link, Logistic
 from lit_rlhf.losses.metrics import of_pairs
 from lit_rlhf.types import Evidence, PreferenceBatch, Unit
@@ -74,7 +81,7 @@ class PRA(LossHead):
     def __call__(self, evidence: Evidence, batch: PreferenceBatch) -> LossOutput:
         tau, weight = temperature(evidence, self.tau), batch.pair_weight
         chosen, rejected = self.ends(evidence, batch, tau)
-        shifted = chosen - self.offset * batch.reward_gap if self.offset else chosen
+        shifted = chosen - self.offset * required(batch, "reward_gap") if self.offset else chosen
         losses = (self.link or Logistic())(shifted, rejected, self.labels(batch.probability), tau)
         return LossOutput((Term("pra", (weight * losses).sum(), "pair"),), of_pairs(chosen, rejected, batch.probability, weight))
 
@@ -101,7 +108,7 @@ class LengthDesensitised(PRA):
     def ends(self, evidence: Evidence, batch: PreferenceBatch, tau: Tensor | float) -> tuple[Tensor, Tensor]:
         lengths = batch.sequences.completion_lengths
         public = torch.minimum(lengths[batch.chosen], lengths[batch.rejected])
-        tokens = implicit_reward(evidence.policy.values, evidence.reference, tau) * batch.sequences.token_weight
+        tokens = token_rewards(evidence, batch, tau) * batch.sequences.token_weight
         before = torch.cat([tokens.new_zeros(1), tokens.double().cumsum(0)])
         start = lengths.cumsum(0) - lengths
 
@@ -120,6 +127,10 @@ class PolicyWeighted(Wrapper):
     Pairs that the present policy would hardly write count little. Without the paper's alignment of weights.
     See "WPO: Enhancing RLHF with Weighted Preference Optimization" by Zhou et al. (https://arxiv.org/abs/2406.11827), equation 3.
     """
+
+    @property
+    def needs(self) -> frozenset[str]:
+        return self.head.needs | {"policy", "chosen"}
 
     def weighted(self, evidence: Evidence, batch: PreferenceBatch) -> PreferenceBatch:
         """The batch with these weights; what it is counted by stays as it was."""

@@ -11,12 +11,12 @@ from torch import Tensor
 from lit_rlhf.functional import udrra
 from lit_rlhf.functional.segment import mean_by
 from lit_rlhf.losses.base import LossHead, LossOutput, Term
-from lit_rlhf.losses.evidence import Reduce, completion_rewards, positive, refuse_singles, required, temperature
+from lit_rlhf.losses.evidence import Reduce, completion_rewards, counted, positive, refuse_singles, required, temperature
 from lit_rlhf.losses.metrics import mean, of_rewards
 from lit_rlhf.types import Evidence, ScoredBatch, Unit
 
 Partition = Literal["exact", "learned", "group", "mean_reward", "quantile", "none"]
-GROUPED = frozenset({"group", "mean_reward", "quantile"})
+GROUPED = frozenset({"exact", "group", "mean_reward", "quantile"})
 
 
 @dataclass(frozen=True)
@@ -51,7 +51,7 @@ class RA(LossHead):
 
     @property
     def needs(self) -> frozenset[str]:
-        more = {"learned": {"log_partition"}} | {name: {"group"} for name in GROUPED | {"exact"}}
+        more = {"learned": {"log_partition"}} | {name: {"group"} for name in GROUPED}
         return frozenset({"policy", "reward"} | more.get(self.partition, set()))
 
     @property
@@ -89,7 +89,5 @@ class RA(LossHead):
         """[S] log u of whole completions."""
         if evidence.reference is None:
             return torch.zeros_like(batch.reward)
-        sequences = batch.sequences
-        return udrra.over_completions(
-            evidence.reference, sequences.token_weight.to(evidence.reference.dtype), sequences.completion_lengths, "sum"
-        )
+        reference, sequences = counted(evidence.reference, batch), batch.sequences
+        return udrra.over_completions(reference, sequences.token_weight.to(reference.dtype), sequences.completion_lengths, "sum")

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from lit_rlhf.errors import InputError
 from lit_rlhf.functional.segment import mean_by
 from lit_rlhf.losses.base import LossHead, LossOutput, Term
-from lit_rlhf.losses.evidence import Reduce, completion_rewards, group_sizes, positive, refuse_singles, temperature
+from lit_rlhf.losses.evidence import Reduce, completion_rewards, group_sizes, positive, refuse_singles, required, temperature
 from lit_rlhf.losses.metrics import of_pairs, of_rewards
 from lit_rlhf.types import Evidence, PreferenceBatch, ScoredBatch, Unit
 
@@ -43,11 +42,9 @@ class RDA(LossHead):
         return "pair"
 
     def __call__(self, evidence: Evidence, batch: PreferenceBatch) -> LossOutput:
-        if batch.reward_gap is None:
-            raise InputError("RDA reads the reward gap of every pair, and this batch has none; use data with rewards, or PRA")
         rewards = completion_rewards(evidence, batch, temperature(evidence, self.tau), self.reduce)
         chosen, rejected, weight = rewards[batch.chosen], rewards[batch.rejected], batch.pair_weight
-        losses = (chosen - rejected - batch.reward_gap).square() / 2
+        losses = (chosen - rejected - required(batch, "reward_gap")).square() / 2
         return LossOutput((Term("rda", (weight * losses).sum(), "pair"),), of_pairs(chosen, rejected, batch.probability, weight))
 
 

@@ -11,7 +11,7 @@ from torch.nn.functional import logsigmoid
 from lit_rlhf.errors import InputError
 from lit_rlhf.functional import kl
 from lit_rlhf.losses.base import LossHead, LossOutput, Term
-from lit_rlhf.losses.evidence import completion_logps, required
+from lit_rlhf.losses.evidence import completion_logps, counted, policy_logps, required
 from lit_rlhf.losses.metrics import mean
 from lit_rlhf.types import Batch, Evidence, PreferenceBatch, Rollout, Unit
 
@@ -53,8 +53,8 @@ class KLPenalty(Regulariser):
         return "token"
 
     def __call__(self, evidence: Evidence, batch: Batch) -> LossOutput:
-        policy, reference = required(evidence, "policy").values, required(evidence, "reference")
-        weight = batch.sequences.token_weight
+        policy, reference = policy_logps(evidence, batch), counted(required(evidence, "reference"), batch)
+        weight = batch.token_weight
         total = (weight * ESTIMATORS[self.estimator](policy, reference)).sum()
         return LossOutput((Term(self.estimator, total, "token"),), (mean("kl_k3", kl.k3(policy.detach(), reference), weight),))
 
@@ -72,9 +72,10 @@ class EntropyBonus(Regulariser):
         return "token"
 
     def __call__(self, evidence: Evidence, batch: Batch) -> LossOutput:
-        entropy, weight = required(evidence, "policy").entropy, batch.sequences.token_weight
+        entropy, weight = required(evidence, "policy").entropy, batch.token_weight
         if entropy is None:
             raise InputError("EntropyBonus reads evidence.policy.entropy; ask for it with token_logps(..., entropy=True)")
+        entropy = counted(entropy, batch)
         return LossOutput((Term("entropy_bonus", -(weight * entropy).sum(), "token"),), (mean("entropy", entropy, weight),))
 
 
@@ -91,12 +92,9 @@ class NLL(Regulariser):
         return "token"
 
     def __call__(self, evidence: Evidence, batch: Batch) -> LossOutput:
-        values, weight = required(evidence, "policy").values, batch.sequences.token_weight
         paired = isinstance(batch, PreferenceBatch)
-        lengths = batch.sequences.completion_lengths
-        law = batch.sequence_weight_as_chosen if paired else getattr(batch, "sequence_weight", torch.ones_like(lengths).to(values.dtype))
-        weight = weight * law[torch.repeat_interleave(lengths)]
-        unit = "chosen_token" if paired else "token"
+        unit, weight = ("chosen_token", batch.chosen_token_weight) if paired else ("token", batch.token_weight)
+        values = policy_logps(evidence, batch)
         return LossOutput((Term("nll", -(weight * values).sum(), unit),), (mean("nll", -values, weight),))
 
 
@@ -153,9 +151,10 @@ class ValueLoss(Regulariser):
         return "token"
 
     def __call__(self, evidence: Evidence, batch: Rollout) -> LossOutput:
-        values, weight = required(evidence, "values"), batch.sequences.token_weight
-        error = (values - batch.returns).square()
+        values, returns = (counted(required(source, name), batch) for source, name in ((evidence, "values"), (batch, "returns")))
+        error, weight = (values - returns).square(), batch.token_weight
         if self.clip is not None:
-            near = batch.values + (values - batch.values).clamp(-self.clip, self.clip)
-            error = torch.maximum(error, (near - batch.returns).square())
+            before = counted(required(batch, "values"), batch)
+            near = before + (values - before).clamp(-self.clip, self.clip)
+            error = torch.maximum(error, (near - returns).square())
         return LossOutput((Term("value", (weight * error).sum() / 2, "token"),), (mean("value_error", error, weight),))

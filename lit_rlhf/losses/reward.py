@@ -43,7 +43,7 @@ class BradleyTerryLoss(LossHead):
     def __call__(self, evidence: Evidence, batch: PreferenceBatch) -> LossOutput:
         score, weight, p = required(evidence, "score"), batch.pair_weight, batch.probability
         chosen, rejected = score[batch.chosen], score[batch.rejected]
-        margin = self.margin * batch.reward_gap if self.margin else 0.0
+        margin = self.margin * required(batch, "reward_gap") if self.margin else 0.0
         losses = -p * logsigmoid(chosen - rejected - margin) - (1 - p) * logsigmoid(rejected - chosen - margin)
         losses = losses + self.centring * (chosen + rejected).square()
         return LossOutput((Term("bradley_terry", (weight * losses).sum(), "pair"),), of_pairs(chosen, rejected, p, weight))

@@ -10,7 +10,7 @@ from torch.nn.functional import logsigmoid
 
 from lit_rlhf.functional.udrra import over_completions
 from lit_rlhf.losses.base import LossHead, LossOutput, Term
-from lit_rlhf.losses.evidence import completion_rewards, positive, temperature
+from lit_rlhf.losses.evidence import completion_rewards, counted, policy_logps, positive, temperature
 from lit_rlhf.losses.metrics import of_pairs
 from lit_rlhf.types import Evidence, Observation, PreferenceBatch, Unit
 
@@ -20,7 +20,7 @@ class AOT(LossHead):
     """L = sum_i -log sigma(a_(i) - b_(i)) with a and b sorted over the whole optimizer step: a dominates b stochastically.
 
     Paired: a are tau * log pi(y_w)/pi(y_l) and b are tau * log u(y_w)/u(y_l) (0 without a reference). Unpaired: a and b are
-    the implicit rewards of chosen and of rejected ends. Pairs of weight 0 take no place in the order.
+    the implicit rewards of chosen and of rejected ends. Pairs take as much place in the order as they weigh.
     See "Distributional Preference Alignment of LLMs via Optimal Transport" by Melnyk et al. (https://arxiv.org/abs/2406.05882).
 
     Args:
@@ -57,16 +57,15 @@ class AOT(LossHead):
 
     def __call__(self, evidence: Evidence, batch: PreferenceBatch) -> LossOutput:
         (seen,) = self.observe(evidence, batch) if evidence.observed is None else evidence.observed
-        weight, mine = batch.pair_weight, slice(seen.start, seen.start + len(batch.chosen))
-        above, below = self._samples(evidence, batch)
-        of_above, of_below = _partners(seen)
-        losses = self._loss(above - of_above[mine])
-        if not self.paired:  # b has a gradient too: each end meets its partner, and the value is counted once
-            other = self._loss(of_below[mine] - below)
-            losses = losses + other - (losses + other).detach() / 2
+        weight, (above, below) = batch.pair_weight, self._samples(evidence, batch)
+        of_above, of_below, mass = coupling(seen)
+        total = self._cost(above, seen.values[:, 1], of_above - seen.start, of_below, mass)
+        if not self.paired:  # b has a gradient too: each end meets its partners, and the value is counted once
+            other = self._cost(-below, -seen.values[:, 0], of_below - seen.start, of_above, mass)
+            total = total + other - (total + other).detach() / 2
         rewards = completion_rewards(evidence, batch, temperature(evidence, self.tau))
         metrics = of_pairs(rewards[batch.chosen], rewards[batch.rejected], batch.probability, weight)
-        return LossOutput((Term("aot", (weight * losses).sum(), "pair"),), metrics)
+        return LossOutput((Term("aot", total, "pair"),), metrics)
 
     def _samples(self, evidence: Evidence, batch: PreferenceBatch) -> tuple[Tensor, Tensor]:
         """a and b [E]."""
@@ -74,9 +73,9 @@ class AOT(LossHead):
         if not self.paired:
             rewards = completion_rewards(evidence, batch, tau)
             return rewards[batch.chosen], rewards[batch.rejected]
-        policy, reference = self._margin(evidence.policy.values, batch), torch.zeros_like(batch.pair_weight)
+        policy, reference = self._margin(policy_logps(evidence, batch), batch), torch.zeros_like(batch.pair_weight)
         if evidence.reference is not None:
-            reference = self._margin(evidence.reference, batch)
+            reference = self._margin(counted(evidence.reference, batch), batch)
         return tau * policy, tau * reference
 
     @staticmethod
@@ -85,16 +84,25 @@ class AOT(LossHead):
         sums = over_completions(values, sequences.token_weight.to(values.dtype), sequences.completion_lengths, "sum")
         return sums[batch.chosen] - sums[batch.rejected]
 
-    def _loss(self, margin: Tensor) -> Tensor:
-        return -(1 - self.label_smoothing) * logsigmoid(margin) - self.label_smoothing * logsigmoid(-margin)
+    def _cost(self, own: Tensor, other: Tensor, of_own: Tensor, of_other: Tensor, mass: Tensor) -> Tensor:
+        """[] the loss of what is coupled to the own values; indices into them beyond their range are of other micro-batches."""
+        mine = (of_own >= 0) & (of_own < len(own))
+        margin = own[of_own[mine]] - other[of_other[mine]]
+        losses = -(1 - self.label_smoothing) * logsigmoid(margin) - self.label_smoothing * logsigmoid(-margin)
+        return (mass[mine].to(losses.dtype) * losses).sum()
 
 
-def _partners(seen: Observation) -> tuple[Tensor, Tensor]:
-    """[n] for every a the b of its rank, and for every b the a of its rank, among rows that count."""
-    counted = (seen.weight > 0).nonzero()[:, 0]
-    above, below = seen.values[counted].unbind(1)
-    of_above, of_below = torch.zeros_like(seen.values[:, 0]), torch.zeros_like(seen.values[:, 0])
-    order_above, order_below = above.argsort(stable=True), below.argsort(stable=True)
-    of_above[counted[order_above]] = below[order_below]
-    of_below[counted[order_below]] = above[order_above]
-    return of_above, of_below
+def coupling(seen: Observation) -> tuple[Tensor, Tensor, Tensor]:
+    """[m], [m], [m] indices of a, of b and the mass that passes between them, where both are sorted and carry the rows' weights.
+
+    The monotone (optimal) coupling of two weighted samples: with n rows of equal weight every a meets the b of its rank.
+    """
+    weight = seen.weight.double()
+    orders = [values.argsort(stable=True) for values in seen.values.unbind(1)]
+    reached = [weight[order].cumsum(0) for order in orders]
+    ends = torch.cat(reached).sort().values
+    mass = ends.diff(prepend=ends.new_zeros(1))
+    middle = (ends - mass / 2)[mass > 0]
+    last = len(weight) - 1
+    above, below = (order[torch.searchsorted(sums, middle).clamp_max(last)] for order, sums in zip(orders, reached, strict=True))
+    return above, below, mass[mass > 0]

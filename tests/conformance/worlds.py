@@ -1,0 +1,146 @@
+"""Batches of every kind with N, S, T, E and V pairwise different, models that fill all evidence, and the regime by hand."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+
+import torch
+from support import VOCABULARY, Bigram, random_sequences
+from torch import Tensor, nn
+
+from lit_rlhf.algorithms.recording import named
+from lit_rlhf.algorithms.statistics import StepStatistics
+from lit_rlhf.functional.segment import segment_sum
+from lit_rlhf.losses.base import LossHead
+from lit_rlhf.types import Batch, Evidence, PreferenceBatch, Rollout, ScoredBatch, Sequences, every_pair
+
+PER_PROMPT = (3, 2, 4, 2, 3)
+SAMPLED = {"behaviour", "advantages", "returns"}
+PAIRED = {"chosen", "reward_gap"}
+
+
+class Parts(nn.Module):
+    """Models that fill every field of the evidence as functions of the sequences, so that parts of a batch agree with it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.policy, self.reference = Bigram(0), Bigram(1)
+        draw = torch.Generator().manual_seed(2)
+        self.of_token = nn.Parameter(torch.randn(3, VOCABULARY, generator=draw))
+
+    def forward(self, batch: Batch) -> Evidence:
+        sequences = batch.sequences
+        score, values, partition = self.of_token
+        return Evidence(
+            policy=self.policy.token_logps(sequences, entropy=True),
+            reference=self.reference.token_logps(sequences).values.detach(),
+            score=segment_sum(score[sequences.completion_ids], sequences.completion_lengths),
+            values=values[sequences.completion_ids],
+            log_partition=segment_sum(partition[sequences.prompt_ids], sequences.prompt_lengths),
+        )
+
+
+def kind_of(head: LossHead) -> str | None:
+    """The container that has what a head reads; None where no container has it all."""
+    needs = head.needs
+    if needs & PAIRED:
+        return None if needs & (SAMPLED | {"reward", "label", "group"}) else "pairs"
+    return "rollout" if needs & SAMPLED else "labels" if "label" in needs else "scores"
+
+
+def sequences(weighted: bool = True) -> Sequences:
+    """14 completions of 5 prompts, not in the order of the prompts; some tokens count half, and one in most of them not at all."""
+    whole = random_sequences(3, len(PER_PROMPT), max(PER_PROMPT))
+    kept = [prompt * max(PER_PROMPT) + k for prompt, count in enumerate(PER_PROMPT) for k in range(count)]
+    order = torch.randperm(len(kept), generator=torch.Generator().manual_seed(4))
+    found = whole.select(torch.tensor(kept)[order])
+    if not weighted:
+        return found
+    length = found.completion_lengths
+    weight = torch.tensor([0.5, 1.0, 1.0]).repeat(len(found.completion_ids))[: len(found.completion_ids)]
+    last = (length.cumsum(0) - 1)[length > 1]
+    return dataclasses.replace(found, weight=weight.index_fill(0, last, 0.0))
+
+
+def world(kind: str, weighted: bool = True) -> Batch:
+    """A batch of `pairs`, `scores`, `labels` or a `rollout`; soft labels, a tie, several responses and edges a prompt."""
+    draw = torch.Generator().manual_seed(5)
+    given = sequences(weighted)
+    reward = torch.randn(len(given.completion_lengths), generator=draw)
+    law = torch.rand(len(reward), generator=draw) + 0.5 if weighted else None
+    if kind == "pairs":
+        return pairs(given, reward, draw, weighted)
+    if kind == "labels":
+        return ScoredBatch(given, (reward > 0).float(), law)
+    if kind == "scores":
+        return ScoredBatch(given, reward, law)
+    tokens = [torch.randn(len(given.completion_ids), generator=draw) for _ in range(3)]
+    behaviour = Bigram(6).token_logps(given).values.detach()
+    return Rollout(given, behaviour, reward, values=tokens[0], advantages=tokens[1], returns=tokens[2], weight=law)
+
+
+def pairs(given: Sequences, reward: Tensor, draw: torch.Generator, weighted: bool) -> PreferenceBatch:
+    """Two edges in three of the complete graph of each prompt."""
+    graph = every_pair(given, reward)
+    kept = (torch.arange(len(graph.chosen)) % 3 != 1).nonzero()[:, 0]
+    probability = graph.probability[kept].index_fill(0, torch.tensor([2]), 0.5)
+    law = torch.rand(len(kept), generator=draw) + 0.5 if weighted else None
+    return PreferenceBatch(given, graph.chosen[kept], graph.rejected[kept], probability, graph.reward_gap[kept], law)
+
+
+def joined(first: Batch, second: Batch) -> Batch:
+    """Both batches in one, the prompts of the second after those of the first."""
+    count = len(first.sequences.completion_lengths)
+    return _joined(first, second, {"prompt_of": len(first.sequences.prompt_lengths), "chosen": count, "rejected": count})
+
+
+def _joined(first: Batch | Sequences, second: Batch | Sequences, shifts: dict[str, int]) -> Batch | Sequences:
+    fields = {}
+    for name in (field.name for field in dataclasses.fields(first)):
+        one, two = getattr(first, name), getattr(second, name)
+        if isinstance(one, Sequences):
+            one = _joined(one, two, shifts)
+        elif one is not None:
+            one = torch.cat([one, two + shifts.get(name, 0)])
+        fields[name] = one
+    return type(first)(**fields)
+
+
+def of_prompts(batch: Batch, prompts: Sequence[int]) -> Batch:
+    """The part of a batch that belongs to these prompts."""
+    return batch.select(torch.isin(batch.sequences.prompt_of, torch.tensor(prompts)).nonzero()[:, 0])
+
+
+def step(head: LossHead, parts: nn.Module, batches: Sequence[Batch]) -> dict[str, tuple[Tensor, Tensor]]:
+    """Name -> (total, count) of terms and metrics over the micro-batches of one step, statistics gathered as in training."""
+    evidence = [parts(batch) for batch in batches]
+    observed: Sequence = [None] * len(batches)
+    if head.observes:
+        rows = [head.observe(one, batch) for one, batch in zip(evidence, batches, strict=True)]
+        observed = StepStatistics(head.observes).gather(rows, remember=True)
+    sums: dict[str, tuple[Tensor, Tensor]] = {}
+
+    def add(name: str, total: Tensor, weight: Tensor) -> None:
+        before = sums.get(name, (0.0, 0.0))
+        sums[name] = (before[0] + total, before[1] + weight)
+
+    for one, batch, seen in zip(evidence, batches, observed, strict=True):
+        output = head(dataclasses.replace(one, observed=seen), batch)
+        for name, term in named(output.terms):
+            add(f"loss/{name}", term.total, batch.count(term.unit))
+        for metric in output.metrics:
+            add(metric.name, metric.total, metric.weight)
+    return sums
+
+
+def numbers(sums: dict[str, tuple[Tensor, Tensor]]) -> dict[str, list[float]]:
+    """The same as plain numbers."""
+    return {name: [float(total), float(weight)] for name, (total, weight) in sums.items()}
+
+
+def gradient(head: LossHead, parts: nn.Module, batches: Sequence[Batch]) -> dict[str, Tensor]:
+    """The gradient of the sum of the terms by each of the parts' weights; nothing for weights that get none."""
+    parts.zero_grad(set_to_none=True)
+    sum(total for name, (total, _) in step(head, parts, batches).items() if name.startswith("loss/")).backward()
+    return {name: weight.grad.clone() for name, weight in parts.named_parameters() if weight.grad is not None}
