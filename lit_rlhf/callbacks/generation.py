@@ -40,7 +40,7 @@ def complete(
     ids = torch.full((len(prompts), longest), pad)
     mask = torch.zeros_like(ids)
     for row, prompt in enumerate(prompts):  # on the left: the next token follows at the same place in every row
-        ids[row, longest - len(prompt) :] = torch.as_tensor(prompt)
+        ids[row, longest - len(prompt) :] = torch.tensor(prompt)
         mask[row, longest - len(prompt) :] = 1
     settings = GenerationConfig(
         do_sample=temperature > 0, max_new_tokens=max_new_tokens, eos_token_id=list(stop) or None, pad_token_id=pad,
