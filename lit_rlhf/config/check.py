@@ -4,11 +4,19 @@ from __future__ import annotations
 
 import importlib
 import pkgutil
+from collections.abc import Mapping
 from typing import Any
 
 from lit_rlhf.config.compose import Composed
+from lit_rlhf.config.mistakes import Mistakes
+from lit_rlhf.config.names import SYNONYMS, did_you_mean, nearest
+from lit_rlhf.config.refusals import NOT_HERE, refusals
+from lit_rlhf.config.signatures import signature_of
+from lit_rlhf.config.values import Problem, Walk
 
 PARTS = ("losses", "algorithms", "components", "data", "callbacks")
+COMMANDS = ("fit", "validate", "test", "predict")
+_SURE = 0.75
 
 
 def load_parts() -> None:
@@ -19,6 +27,80 @@ def load_parts() -> None:
             importlib.import_module(module.name)
 
 
-def check(composed: Composed, root: Any = None) -> None:
-    """Refuses what cannot be built."""
+def check(composed: Composed, root: Mapping[str, Any] | None = None) -> None:
+    """Finds unknown keys and classes, missing arguments, wrong types and choices at any depth.
+
+    Args:
+        composed: what `compose` gave.
+        root: type of every top-level key; those of the Trainer's commands when None.
+
+    Raises:
+        ConfigErrors: there are mistakes; all of them.
+    """
     load_parts()
+    hints = top_level() if root is None else dict(root)
+    walk, mistakes = Walk(), Mistakes()
+    refused = dict(refusals(composed.tree))
+    for key, sentence in refused.items():
+        mistakes.add(composed.place(key), key, sentence)
+    for problem in problems(composed.tree, hints, walk):
+        if _key(problem.path) not in refused:
+            sentence = problem.sentence + _hint(problem, walk)
+            mistakes.add(_place(composed, problem), _key(problem.path), sentence)
+    mistakes.refuse()
+
+
+def top_level() -> dict[str, Any]:
+    """The type of every key that LightningCLI takes at the top, for all commands together; required ones first."""
+    from lightning.pytorch import LightningDataModule, LightningModule, Trainer
+    from lightning.pytorch.cli import LightningCLI
+
+    hints: dict[str, Any] = {"model": LightningModule, "data": LightningDataModule, "trainer": Trainer, "seed_everything": bool | int}
+    for command in COMMANDS:
+        given = {"self", *LightningCLI.subcommands()[command]}
+        arguments = signature_of(getattr(Trainer, command)).arguments
+        hints |= {name: argument.hint for name, argument in arguments.items() if name not in given}
+    return hints
+
+
+def problems(tree: Mapping[str, Any], hints: Mapping[str, Any], walk: Walk) -> list[Problem]:
+    """What is wrong with a tree, key by key."""
+    from lightning.pytorch import Trainer
+
+    walk.valid[""] = tuple(hints)
+    found = []
+    for key, value in tree.items():
+        if key not in hints:
+            found.append(Problem(key, f"there is no key {key}", unknown=key))
+        elif hints[key] is Trainer:
+            found += walk.arguments({} if value is None else value, signature_of(Trainer), "Trainer", key)
+        elif not (value is None and key not in ("model", "data")):
+            found += walk.value(value, hints[key], key)
+    absent = [key for key in ("model", "data") if key in hints and key not in tree]
+    return found + [Problem(key, f"no configuration names {key}; add one with --config, as in --config dpo") for key in absent]
+
+
+def _key(path: str) -> str:
+    """The key as it may be written: without `init_args` and `class_path`."""
+    return ".".join(name for name in path.split(".") if name not in ("init_args", "class_path"))
+
+
+def _place(composed: Composed, problem: Problem) -> str:
+    absent = problem.path not in composed.tree and "." not in problem.path
+    return " + ".join(map(str, composed.files)) or "--config" if absent else composed.place(problem.path)
+
+
+def _hint(problem: Problem, walk: Walk) -> str:
+    """What an unknown name was meant to be: here, or elsewhere in the tree."""
+    if problem.unknown is None:
+        return ""
+    above = problem.path.rpartition(".")[0]
+    here = [name for name in walk.valid[above] if not (above == "trainer" and name in NOT_HERE)]
+    sure = nearest(problem.unknown, here, cutoff=_SURE)
+    elsewhere = [] if sure else _elsewhere(problem.unknown, walk)
+    return f"; did you mean {(sure + elsewhere)[0]}?" if sure or elsewhere else did_you_mean(problem.unknown, here)
+
+
+def _elsewhere(name: str, walk: Walk) -> list[str]:
+    meant = (name, *SYNONYMS.get(name, ()))
+    return [_key(f"{path}.{known}").strip(".") for known in meant for path, names in walk.valid.items() if known in names]

@@ -60,12 +60,12 @@ SYNONYMS = {
 """Names of other libraries and papers, and what is said here; the first that is valid at the place is offered."""
 
 
-def nearest(name: str, valid: Iterable[str], count: int = 1) -> list[str]:
+def nearest(name: str, valid: Iterable[str], count: int = 1, cutoff: float = 0.55) -> list[str]:
     """The valid names that `name` was probably meant to be, at most `count`, the best first."""
     valid = list(dict.fromkeys(valid))
     meant = [known for known in SYNONYMS.get(name, ()) if known in valid]
     folded = {known.lower(): known for known in reversed(valid)}
-    close = [folded[match] for match in difflib.get_close_matches(name.lower(), folded, count + 1, 0.55)]
+    close = [folded[match] for match in difflib.get_close_matches(name.lower(), folded, count + 1, cutoff)]
     return list(dict.fromkeys(meant + close))[:count]
 
 
