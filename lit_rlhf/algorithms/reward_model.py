@@ -41,10 +41,14 @@ class RewardAlgorithm(Algorithm):
 
 
 class BradleyTerry(RewardAlgorithm):
-    """Pairwise reward model: -log sigma(r(x, y_w) - r(x, y_l)), with soft labels where the data have them.
+    """PRA of a reward model, pairwise.
 
+    L = -sum_E [p log sigma(s_w - s_l) + (1 - p) log sigma(s_l - s_w)], s the score and p the label, 1 where it is hard.
+
+    Target: r up to a constant of each prompt, where labels are Bradley-Terry and pairs connect the responses.
     See "Training language models to follow instructions with human feedback" by Ouyang et al.
-    (https://arxiv.org/abs/2203.02155), equation 1. The default head is `BradleyTerryLoss()`.
+    (https://arxiv.org/abs/2203.02155), equation 1.
+    The default head is `BradleyTerryLoss()`.
     """
 
     def __init__(self, reward: RewardModel, loss: LossHead | None = None, **kwargs) -> None:
@@ -52,7 +56,13 @@ class BradleyTerry(RewardAlgorithm):
 
 
 class RewardRegression(RewardAlgorithm):
-    """Pointwise reward model: (r(x, y) - reward)^2 / 2. The default head is `ScoreRegression()`."""
+    """RA of a reward model, pointwise.
+
+    L = sum_S (s - r)^2 / 2, s the score and r the reward of the data.
+
+    Target: the mean of r given prompt and response.
+    The default head is `ScoreRegression()`.
+    """
 
     def __init__(self, reward: RewardModel, loss: LossHead | None = None, **kwargs) -> None:
         super().__init__(reward=reward, loss=loss or ScoreRegression(), **kwargs)

@@ -54,7 +54,7 @@ def default_metrics(loss: LossHead) -> list[Metric]:
 
     Of a sum they follow the first head that is no regulariser: its tau, its reduction, the reference it sees.
     """
-    head, prior = next(((head, prior) for head, prior in _heads(loss) if head.family != "regulariser"), (loss, False))
+    head, prior = next(((head, prior) for head, prior in innermost(loss) if head.family != "regulariser"), (loss, False))
     tau, reduce = getattr(head, "tau", 1.0), getattr(head, "reduce", "sum")
     options = {
         "tau": float(tau) if isinstance(tau, int | float) else 1.0,
@@ -74,13 +74,13 @@ def _suitable(needs: frozenset[str]) -> tuple[type[RewardMetric], ...]:
     return ()
 
 
-def _heads(loss: LossHead, prior: bool = False) -> Iterator[tuple[LossHead, bool]]:
-    """The head, or what it is composed of, innermost, and whether the reference is hidden from it."""
+def innermost(loss: LossHead, prior: bool = False) -> Iterator[tuple[LossHead, bool]]:
+    """The heads that a head is composed of, or itself, and whether the reference is hidden from each."""
     if isinstance(loss, Sum):
         for head in loss.terms:
-            yield from _heads(head, prior)
+            yield from innermost(head, prior)
     elif isinstance(loss, Wrapper):
-        yield from _heads(loss.head, prior or isinstance(loss, Prior))
+        yield from innermost(loss.head, prior or isinstance(loss, Prior))
     else:
         yield loss, prior
 

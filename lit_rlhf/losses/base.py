@@ -93,6 +93,9 @@ class Sum(LossHead):
 
     terms: Sequence[LossHead]
 
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "terms", tuple(self.terms))
+
     @property
     def family(self) -> str:
         return next((head.family for head in self.terms if head.family != "regulariser"), "regulariser")
