@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import torch
 from torch import Tensor
+
+from lit_rlhf.functional import exponential
 
 
 def k1(policy: Tensor, reference: Tensor) -> Tensor:
@@ -20,6 +21,9 @@ def k2(policy: Tensor, reference: Tensor) -> Tensor:
 
 
 def k3(policy: Tensor, reference: Tensor) -> Tensor:
-    """u / pi - 1 - log(u / pi): unbiased and never negative; its expected gradient is that of KL(u || pi)."""
+    """u / pi - 1 - log(u / pi): unbiased and never negative; its expected gradient is that of KL(u || pi).
+
+    u / pi is exact up to e^30 and grows linearly beyond.
+    """
     back = reference - policy
-    return torch.expm1(back) - back
+    return exponential.expm1(back) - back

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 
 CHUNK_ELEMENTS = 2**22
 """Logits held at a time; measured on a CPU: smaller chunks cost time, larger ones page faults."""
@@ -19,7 +20,7 @@ def linear_logps(
     chunk_size: int | None = None,
     entropy: bool = False,
 ) -> tuple[Tensor, Tensor | None]:
-    """log softmax(z)[target] with z = softcap * tanh(scale * (h W^T + b) / softcap), in float32.
+    """log softmax(z)[target] with z = softcap * tanh(scale * (h W^T + b) / softcap), in float32 (float64 stays float64).
 
     Logits are formed `chunk_size` rows at a time, in the forward and once more in the backward pass.
 
@@ -48,16 +49,16 @@ class _LinearLogps(torch.autograd.Function):
         entropies = torch.empty_like(values) if entropy else values.new_empty(0)
         for rows in _chunks(len(hidden), chunk):
             logits, _ = _logits(hidden[rows], weight, bias, softcap, scale, values.dtype)
-            largest = logits.logsumexp(-1)
-            values[rows] = logits.gather(1, targets[rows, None])[:, 0] - largest
+            normaliser = logits.logsumexp(-1)
+            values[rows] = logits.gather(1, targets[rows, None])[:, 0] - normaliser
             if entropy:
-                logps = logits - largest[:, None]
-                entropies[rows] = -(logps.exp() * logps).sum(-1)
+                entropies[rows] = torch.special.entr((logits - normaliser[:, None]).exp()).sum(-1)
         ctx.save_for_backward(hidden, weight, bias, targets)
         ctx.settings = softcap, scale, chunk, entropy
         return values, entropies
 
     @staticmethod
+    @once_differentiable
     def backward(ctx, grad, grad_entropy):
         hidden, weight, bias, targets = ctx.saved_tensors
         softcap, scale, chunk, entropy = ctx.settings
@@ -72,8 +73,8 @@ class _LinearLogps(torch.autograd.Function):
             d_logits = -probability * grad[rows, None]
             d_logits.scatter_add_(1, targets[rows, None], grad[rows, None])
             if entropy:
-                mean = (probability * logps).sum(-1, keepdim=True)
-                d_logits -= grad_entropy[rows, None] * probability * (logps - mean)
+                mean = -torch.special.entr(probability).sum(-1, keepdim=True)
+                d_logits -= grad_entropy[rows, None] * probability * (torch.where(probability > 0, logps, 0.0) - mean)
             d_logits = d_logits * slope
             if wants_hidden:
                 d_hidden[rows] = (d_logits.to(weight.dtype) @ weight).to(hidden.dtype)

@@ -11,6 +11,11 @@ def owner(lengths: Tensor) -> Tensor:
     return torch.repeat_interleave(lengths)
 
 
+def counted(values: Tensor, weight: Tensor) -> Tensor:
+    """`values`, and 0 where the `weight` is 0: what does not count cannot leak, neither NaN nor its gradient."""
+    return torch.where(weight == 0, 0.0, values)
+
+
 def sum_by(values: Tensor, index: Tensor, count: int) -> Tensor:
     """[count] the sum of the `values` [n] whose `index` [n] is each of 0..count-1."""
     return values.new_zeros(count).index_add(0, index, values)
@@ -24,7 +29,7 @@ def segment_sum(values: Tensor, lengths: Tensor) -> Tensor:
 def segment_mean(values: Tensor, lengths: Tensor, weight: Tensor | None = None) -> Tensor:
     """[S] sum_t w_t values_t / sum_t w_t of each segment; 0 where all weights are 0."""
     weight = torch.ones_like(values) if weight is None else weight.to(values.dtype)
-    total, mass = segment_sum(values * weight, lengths), segment_sum(weight, lengths)
+    total, mass = segment_sum(counted(values, weight) * weight, lengths), segment_sum(weight, lengths)
     return torch.where(mass > 0, total / torch.where(mass > 0, mass, 1.0), 0.0)
 
 

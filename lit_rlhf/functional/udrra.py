@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import math
-
 import torch
 from torch import Tensor
 
-from lit_rlhf.functional.segment import logsumexp_by, mean_by, segment_mean, segment_sum, sum_by
+from lit_rlhf.functional.segment import counted, logsumexp_by, mean_by, segment_mean, segment_sum, sum_by
 
 
 def implicit_reward(policy: Tensor, reference: Tensor | None, tau: Tensor | float) -> Tensor:
@@ -22,9 +20,9 @@ def implicit_reward(policy: Tensor, reference: Tensor | None, tau: Tensor | floa
 
 
 def over_completions(values: Tensor, weight: Tensor, lengths: Tensor, reduce: str) -> Tensor:
-    """[S] the weighted `sum` or `mean` of `values` [T] over the tokens of each completion."""
+    """[S] the weighted `sum` or `mean` of `values` [T] over the tokens of each completion; tokens of weight 0 may be NaN."""
     if reduce == "sum":
-        return segment_sum(values * weight, lengths)
+        return segment_sum(counted(values, weight) * weight, lengths)
     return segment_mean(values, lengths, weight)
 
 
@@ -47,12 +45,13 @@ def quantile_rewards(reward: Tensor, group: Tensor) -> Tensor:
     return ((below + equal / 2) * same).sum(1) / same.sum(1)
 
 
-def quantile_partition(tau: float) -> float:
-    """tau log int_0^1 e^{q/tau} dq = tau (log tau + log(e^{1/tau} - 1)), the partition function of uniform rewards.
+def quantile_partition(tau: Tensor | float) -> Tensor:
+    """[] tau log int_0^1 e^{q/tau} dq = tau (log tau + log(e^{1/tau} - 1)), the partition function of uniform rewards.
 
     See "Quantile Reward Policy Optimization" by Matrenok et al. (https://arxiv.org/abs/2507.08068).
     """
-    return tau * (math.log(tau) + 1 / tau + math.log(-math.expm1(-1 / tau)))
+    tau = torch.as_tensor(tau, dtype=torch.float64)
+    return tau * (tau.log() + 1 / tau + torch.log(-torch.expm1(-1 / tau)))
 
 
 def leave_one_out(values: Tensor, group: Tensor, count: int) -> Tensor:

@@ -5,17 +5,17 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-import torch
 from torch import Tensor
 
+from lit_rlhf.errors import InputError
 from lit_rlhf.functional import udrra
-from lit_rlhf.functional.segment import mean_by
 from lit_rlhf.losses.base import LossHead, LossOutput, Term
-from lit_rlhf.losses.evidence import completion_logps, completion_rewards, positive, refuse_singles, temperature
+from lit_rlhf.losses.evidence import Responses, completion_logps, one_of, positive, responses, temperature
 from lit_rlhf.losses.metrics import mean
 from lit_rlhf.types import Evidence, ScoredBatch, Unit
 
 Baseline = Literal["leave_one_out", "mean", "none"]
+Shift = Literal["mean", "none"]
 
 
 @dataclass(frozen=True)
@@ -33,6 +33,11 @@ class PolicyGradient(LossHead):
     tau: float = 0.1
     baseline: Baseline = "leave_one_out"
 
+    def __post_init__(self) -> None:
+        if not self.tau >= 0:
+            raise InputError(f"PolicyGradient.tau is {self.tau}; it is 0 or a positive number")
+        one_of(Baseline, self.baseline, self, "baseline")
+
     @property
     def family(self) -> str:
         return "BDA"
@@ -46,24 +51,23 @@ class PolicyGradient(LossHead):
         return "sequence"
 
     def __call__(self, evidence: Evidence, batch: ScoredBatch) -> LossOutput:
-        advantage, weight = self.advantages(evidence, batch), batch.sequence_weight
-        logps = completion_logps(evidence, batch)
+        found = responses(evidence, batch, temperature(evidence, self.tau))
+        advantage, weight = self.advantages(found), found.weight
+        logps = completion_logps(evidence, batch)[found.rows]
         return LossOutput(
             (Term("policy_gradient", -(weight * advantage * logps).sum(), "sequence"),),
             (mean("advantage", advantage, weight), mean("advantage_square", advantage.square(), weight)),
         )
 
-    def advantages(self, evidence: Evidence, batch: ScoredBatch) -> Tensor:
-        """[S] without gradient."""
-        implicit = completion_rewards(evidence, batch, temperature(evidence, self.tau)).detach()
-        shaped = batch.reward - implicit
+    def advantages(self, found: Responses) -> Tensor:
+        """[n] without gradient."""
+        shaped = found.reward - found.implicit.detach()
         if self.baseline == "none":
             return shaped
-        refuse_singles(batch, self)
-        group, count = batch.sequences.prompt_of, len(batch.sequences.prompt_lengths)
+        found.refuse_singles(self)
         if self.baseline == "leave_one_out":
-            return udrra.leave_one_out(shaped, group, count)
-        return shaped - mean_by(shaped, group, count)[group]
+            return udrra.leave_one_out(shaped, found.prompt, found.prompts)
+        return shaped - found.mean(shaped)
 
 
 @dataclass(frozen=True)
@@ -77,14 +81,18 @@ class ExponentialWeight(LossHead):
         tau: temperature.
         baseline: b, the mean reward of the prompt's responses, or 0; it changes the weight of prompts, not their targets.
         largest: weights are cut here, which biases the target; None does not cut.
+
+    Raises:
+        InputError: a weight overflows, and none is cut.
     """
 
     tau: float = 1.0
-    baseline: Literal["mean", "none"] = "none"
+    baseline: Shift = "none"
     largest: float | None = None
 
     def __post_init__(self) -> None:
         positive(self.tau, self)
+        one_of(Shift, self.baseline, self, "baseline")
 
     @property
     def family(self) -> str:
@@ -99,20 +107,26 @@ class ExponentialWeight(LossHead):
         return "sequence"
 
     def __call__(self, evidence: Evidence, batch: ScoredBatch) -> LossOutput:
-        weight = batch.sequence_weight
-        shift = self.shift(batch)
-        importance = ((batch.reward - shift) / temperature(evidence, self.tau)).exp().detach()
+        tau = temperature(evidence, self.tau)
+        found = responses(evidence, batch, tau)
+        importance, weight = self.importance(found, tau), found.weight
         cut = importance if self.largest is None else importance.clamp_max(self.largest)
-        logps = completion_logps(evidence, batch)
+        logps = completion_logps(evidence, batch)[found.rows]
         return LossOutput(
             (Term("weighted_nll", -(weight * cut * logps).sum(), "sequence"),),
             (mean("weight", cut, weight), mean("weight_cut", (cut < importance).to(cut.dtype), weight)),
         )
 
-    def shift(self, batch: ScoredBatch) -> Tensor:
-        """[S] b."""
-        if self.baseline == "none":
-            return torch.zeros_like(batch.reward)
-        refuse_singles(batch, self)
-        group = batch.sequences.prompt_of
-        return mean_by(batch.reward, group, len(batch.sequences.prompt_lengths))[group]
+    def importance(self, found: Responses, tau: Tensor | float) -> Tensor:
+        """[n] e^{(r - b)/tau}, without gradient."""
+        advantage = found.reward
+        if self.baseline == "mean":
+            found.refuse_singles(self)
+            advantage = advantage - found.mean(advantage)
+        importance = (advantage / tau).exp().detach()
+        if self.largest is None and bool(importance.isinf().any()):
+            raise InputError(
+                f"ExponentialWeight: e^((r - b)/tau) overflows at r - b = {float(advantage.max()):g} and tau = {float(tau):g}; "
+                "set baseline=mean, `largest`, or a larger tau"
+            )
+        return importance

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
+from lit_rlhf.errors import InputError
 from lit_rlhf.functional import divergences
 
 
@@ -47,10 +48,17 @@ class AlphaDivergence(Divergence):
     """(1 - w^-alpha) / alpha.
 
     Args:
-        alpha: in (0, 1).
+        alpha: in (0, 1); towards 0 it is the reverse KL, at 1 it would be the forward KL.
+
+    Raises:
+        InputError: alpha is outside (0, 1).
     """
 
     alpha: float = 0.5
+
+    def __post_init__(self) -> None:
+        if not 0 < self.alpha < 1:
+            raise InputError(f"AlphaDivergence.alpha is {self.alpha}; it is in (0, 1), whose ends are ReverseKL and ForwardKL")
 
     def __call__(self, log_ratio: Tensor) -> Tensor:
         return divergences.alpha_divergence(log_ratio, self.alpha)

@@ -8,16 +8,25 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from torch import Tensor
 from torch.nn.functional import logsigmoid, relu
 
 from lit_rlhf.errors import InputError
+from lit_rlhf.functional import exponential
+from lit_rlhf.functional.segment import counted
+from lit_rlhf.losses.evidence import positive
 
 
 class Link(ABC):
     """l(a, b), with a and b the implicit rewards tau log(pi/u) [E] of the ends."""
+
+    affine: ClassVar[bool] = True
+    """Whether the loss of a soft label is the mean of those of hard labels."""
+    of_difference: ClassVar[bool] = False
+    """Whether a and b matter by a - b alone."""
 
     @abstractmethod
     def certain(self, preferred: Tensor, other: Tensor, tau: Tensor | float) -> Tensor:
@@ -26,11 +35,13 @@ class Link(ABC):
     def __call__(self, chosen: Tensor, rejected: Tensor, probability: Tensor, tau: Tensor | float) -> Tensor:
         """[E] the expected loss where `chosen` is preferred with this probability."""
         one, two = self.certain(chosen, rejected, tau), self.certain(rejected, chosen, tau)
-        return _weighted(probability, one) + _weighted(1 - probability, two)
+        return probability * counted(one, probability) + (1 - probability) * counted(two, 1 - probability)
 
 
 class MarginLink(Link):
     """l(a, b) = f(a - b)."""
+
+    of_difference: ClassVar[bool] = True
 
     @abstractmethod
     def of_margin(self, margin: Tensor, tau: Tensor | float) -> Tensor:
@@ -58,6 +69,8 @@ class Logistic(MarginLink):
 class Squared(MarginLink):
     """f(m) = (m / tau - 1 / (2 tau))^2: IPO. Here tau is a regulariser and no Boltzmann temperature.
 
+    A label p is reached at a log-ratio of (2 p - 1) / (2 tau). The authors mean averaged log-probabilities, `reduce="mean"`
+    of the head (the addendum of https://huggingface.co/blog/pref-tuning); with `sum` it is the equation as printed.
     See "A General Theoretical Paradigm to Understand Learning from Human Preferences" by Azar et al.
     (https://arxiv.org/abs/2310.12036), equation 17.
     """
@@ -88,19 +101,26 @@ class DiscoPOP(MarginLink):
 
     sharpness: float = 0.05
 
+    def __post_init__(self) -> None:
+        positive(self.sharpness, self, "sharpness")
+
     def of_margin(self, margin: Tensor, tau: Tensor | float) -> Tensor:
-        share = torch.sigmoid(margin / self.sharpness)
-        exponential = torch.exp(logsigmoid(margin / self.sharpness) - margin)  # s e^{-m}, finite where e^{-m} is not
-        return -logsigmoid(margin) * (1 - share) + exponential
+        sharp = margin / self.sharpness
+        weighted = exponential.exp(logsigmoid(sharp) - margin)  # s e^{-m}, finite where e^{-m} is not
+        return -logsigmoid(margin) * torch.sigmoid(-sharp) + weighted
 
 
 @dataclass(frozen=True)
 class EXO(Link):
     """KL(q || p) with q = sigma(a - b) and p the label: DPO has the direction turned round.
 
-    Infinite for labels 0 and 1, so hard labels need `label_smoothing`.
+    Infinite for labels 0 and 1, so hard labels need `label_smoothing`: its eps is the paper's, and the margin goes to
+    log((1 - eps) / eps). Soft labels keep the target pi^tau.
     See "Towards Efficient Exact Optimization of Language Model Alignment" by Ji et al. (https://arxiv.org/abs/2402.00856).
     """
+
+    affine: ClassVar[bool] = False
+    of_difference: ClassVar[bool] = True
 
     def certain(self, preferred: Tensor, other: Tensor, tau: Tensor | float) -> Tensor:
         return torch.full_like(preferred, torch.inf)
@@ -160,6 +180,8 @@ class SPPO(Link):
 class Positive(Link):
     """l(a, b) = -log sigma(a - b - penalty * max(0, -a)): DPOP, which keeps the preferred end from falling below u.
 
+    With l(a, b) in tau log(pi/u), the paper's lambda is `penalty`.
+
     See "Smaug: Fixing Failure Modes of Preference Optimisation with DPO-Positive" by Pal et al. (https://arxiv.org/abs/2402.13228),
     equation 3.
     """
@@ -168,8 +190,3 @@ class Positive(Link):
 
     def certain(self, preferred: Tensor, other: Tensor, tau: Tensor | float) -> Tensor:
         return -logsigmoid(preferred - other - self.penalty * relu(-preferred))
-
-
-def _weighted(weight: Tensor, values: Tensor) -> Tensor:
-    """weight * values, 0 where the weight is 0 even if the value is infinite."""
-    return torch.where(weight == 0, 0.0, weight * values)

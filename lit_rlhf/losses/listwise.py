@@ -9,7 +9,7 @@ from torch.nn.functional import logsigmoid
 
 from lit_rlhf.functional.segment import log_softmax_by
 from lit_rlhf.losses.base import LossHead, LossOutput, Term
-from lit_rlhf.losses.evidence import Reduce, completion_rewards, group_sizes, positive, refuse_singles, temperature
+from lit_rlhf.losses.evidence import Reduce, Responses, one_of, positive, responses, temperature
 from lit_rlhf.losses.metrics import of_rewards
 from lit_rlhf.types import Evidence, ScoredBatch, Unit
 
@@ -18,7 +18,7 @@ from lit_rlhf.types import Evidence, ScoredBatch, Unit
 class InfoNCA(LossHead):
     """L = -K sum_k softmax(r/alpha)_k log softmax(tau log(pi/u))_k per prompt: K-way cross-entropy.
 
-    The factor K makes dividing by sequences a mean over prompts. The minimiser is u e^{r/(alpha tau)} / Z; K = 2 with
+    The factor K makes dividing by sequences a mean over prompts (over those of different K, each counts K times). The minimiser is u e^{r/(alpha tau)} / Z; K = 2 with
     alpha -> 0 is DPO. See "Noise Contrastive Alignment of Language Models with Explicit Rewards" by Chen et al.
     (https://arxiv.org/abs/2402.05369).
 
@@ -34,6 +34,8 @@ class InfoNCA(LossHead):
 
     def __post_init__(self) -> None:
         positive(self.tau, self)
+        positive(self.alpha, self, "alpha")
+        one_of(Reduce, self.reduce, self, "reduce")
 
     @property
     def family(self) -> str:
@@ -48,18 +50,15 @@ class InfoNCA(LossHead):
         return "sequence"
 
     def __call__(self, evidence: Evidence, batch: ScoredBatch) -> LossOutput:
-        refuse_singles(batch, self)
-        group, count = batch.sequences.prompt_of, len(batch.sequences.prompt_lengths)
-        implicit = completion_rewards(evidence, batch, temperature(evidence, self.tau), self.reduce)
-        label = log_softmax_by(batch.reward / self.alpha, group, count).exp()
-        size = group_sizes(batch)[group]
-        losses = self.losses(implicit, label, size, group, count)
-        weight = batch.sequence_weight
-        return LossOutput((Term("nca", (weight * losses).sum(), "sequence"),), of_rewards(implicit, batch.reward, weight))
+        found = responses(evidence, batch, temperature(evidence, self.tau), self.reduce)
+        found.refuse_singles(self)
+        label = log_softmax_by(found.reward / self.alpha, found.prompt, found.prompts).exp()
+        total = (found.weight * self.losses(found, label)).sum()
+        return LossOutput((Term("nca", total, "sequence"),), of_rewards(found.implicit, found.reward, found.weight))
 
-    def losses(self, implicit: Tensor, label: Tensor, size: Tensor, group: Tensor, count: int) -> Tensor:
-        """[S] the share of each response, times K."""
-        return -size * label * log_softmax_by(implicit, group, count)
+    def losses(self, found: Responses, label: Tensor) -> Tensor:
+        """[n] the share of each response, times K."""
+        return -found.size * label * log_softmax_by(found.implicit, found.prompt, found.prompts)
 
 
 @dataclass(frozen=True)
@@ -69,5 +68,5 @@ class NCA(InfoNCA):
     Pointwise and self-normalised: the target is u e^{r/alpha} / Z at tau = 1. The arguments are those of `InfoNCA`.
     """
 
-    def losses(self, implicit: Tensor, label: Tensor, size: Tensor, group: Tensor, count: int) -> Tensor:
-        return -size * label * logsigmoid(implicit) - logsigmoid(-implicit)
+    def losses(self, found: Responses, label: Tensor) -> Tensor:
+        return -found.size * label * logsigmoid(found.implicit) - logsigmoid(-found.implicit)

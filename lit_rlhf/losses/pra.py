@@ -9,20 +9,25 @@ import torch
 from torch import Tensor
 
 from lit_rlhf.errors import InputError
+from lit_rlhf.functional.segment import counted, owner, segment_sum
+from lit_rlhf.functional.udrra import over_completions
 from lit_rlhf.losses.base import LossHead, LossOutput, Term, Wrapper
 from lit_rlhf.losses.divergences import Divergence
 from lit_rlhf.losses.evidence import (
     Reduce,
     completion_logps,
     completion_rewards,
+    ends,
+    one_of,
     positive,
-    required,
+    rate,
+    reward_gaps,
     temperature,
     token_rewards,
 )
 from lit_rlhf.losses.links import Link, Logistic
 from lit_rlhf.losses.metrics import of_pairs
-from lit_rlhf.types import Evidence, PreferenceBatch, Unit
+from lit_rlhf.types import Evidence, PreferenceBatch, Unit, segment_indices
 
 
 @dataclass(frozen=True)
@@ -35,15 +40,15 @@ class PRA(LossHead):
     Args:
         tau: temperature.
         link: l(a, b); logistic when None.
-        reduce: log-ratios of a completion are added, or averaged over its tokens (SimPO, length-normalised DPO).
+        reduce: log-ratios of a completion are added, or averaged over its tokens (SimPO, length-normalised DPO, IPO).
         label_smoothing: p becomes (1 - 2 eps) p + eps (cDPO, https://ericmitchell.ai/cdpo.pdf).
         flip_rate: p becomes (p - eps) / (1 - 2 eps): unbiased where labels are flipped at this rate (robust DPO,
-            https://arxiv.org/abs/2403.00409).
+            https://arxiv.org/abs/2403.00409). Of a single pair the loss then has no lower bound.
         offset: a - b becomes a - b - offset * reward_gap (ODPO, https://arxiv.org/abs/2402.10571, with a linear offset).
         divergence: what takes the place of log(pi/u); reverse KL when None.
 
     Raises:
-        InputError: tau is not positive, or a rate is outside [0, 1/2).
+        InputError: tau is not positive, a rate is outside [0, 1/2), or the link is not one that an option is defined for.
     """
 
     tau: float = 0.1
@@ -56,9 +61,14 @@ class PRA(LossHead):
 
     def __post_init__(self) -> None:
         positive(self.tau, self)
+        one_of(Reduce, self.reduce, self, "reduce")
         for name in ("label_smoothing", "flip_rate"):
-            if not 0 <= getattr(self, name) < 0.5:
-                raise InputError(f"{type(self).__name__}.{name} is {getattr(self, name)}; it is a rate in [0, 1/2)")
+            rate(getattr(self, name), self, name)
+        link = self.link or Logistic()
+        if self.flip_rate and not link.affine:
+            raise InputError(f"{type(self).__name__}.flip_rate: {type(link).__name__} is not affine in the label; use label_smoothing")
+        if self.offset and not link.of_difference:
+            raise InputError(f"{type(self).__name__}.offset: {type(link).__name__} is no function of a margin; use Logistic")
 
     @property
     def family(self) -> str:
@@ -74,15 +84,19 @@ class PRA(LossHead):
 
     def ends(self, evidence: Evidence, batch: PreferenceBatch, tau: Tensor | float) -> tuple[Tensor, Tensor]:
         """[E], [E] the implicit rewards of the chosen and the rejected ends."""
-        rewards = completion_rewards(evidence, batch, 1.0, self.reduce)
-        rewards = tau * (rewards if self.divergence is None else self.divergence(rewards))
-        return rewards[batch.chosen], rewards[batch.rejected]
+        rewards = self.scores(completion_rewards(evidence, batch, 1.0, self.reduce), tau)
+        return ends(rewards, batch)
+
+    def scores(self, log_ratios: Tensor, tau: Tensor | float) -> Tensor:
+        """The implicit rewards, of the shape of the completions' log-ratios: tau * f'(pi/u)."""
+        return tau * (log_ratios if self.divergence is None else self.divergence(log_ratios))
 
     def __call__(self, evidence: Evidence, batch: PreferenceBatch) -> LossOutput:
         tau, weight = temperature(evidence, self.tau), batch.pair_weight
         chosen, rejected = self.ends(evidence, batch, tau)
-        shifted = chosen - self.offset * required(batch, "reward_gap") if self.offset else chosen
-        losses = (self.link or Logistic())(shifted, rejected, self.labels(batch.probability), tau)
+        shifted = chosen - self.offset * reward_gaps(batch) if self.offset else chosen
+        labels = torch.where(weight == 0, 0.5, self.labels(batch.probability))
+        losses = (self.link or Logistic())(shifted, rejected, labels, tau)
         return LossOutput((Term("pra", (weight * losses).sum(), "pair"),), of_pairs(chosen, rejected, batch.probability, weight))
 
     def labels(self, probability: Tensor) -> Tensor:
@@ -95,29 +109,39 @@ class PRA(LossHead):
 class LengthDesensitised(PRA):
     """LD-DPO: tokens beyond the length of the shorter end count `alpha`, in both ends of a pair.
 
-    log pi(y) becomes sum_{t <= l} log pi_t + alpha sum_{t > l} log pi_t with l = min(|y_w|, |y_l|).
+    log pi(y) becomes sum_{t <= l} log pi_t + alpha sum_{t > l} log pi_t with l = min(|y_w|, |y_l|), in trained tokens.
     See "Length Desensitization in Direct Preference Optimization" by Liu et al. (https://arxiv.org/abs/2409.06411).
     The arguments are those of `PRA`, and:
 
     Args:
         alpha: in [0, 1]; 1 is DPO.
+
+    Raises:
+        InputError: alpha is outside [0, 1].
     """
 
     alpha: float = 0.5
 
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not 0 <= self.alpha <= 1:
+            raise InputError(f"LengthDesensitised.alpha is {self.alpha}; it is a weight in [0, 1]")
+
     def ends(self, evidence: Evidence, batch: PreferenceBatch, tau: Tensor | float) -> tuple[Tensor, Tensor]:
-        lengths = batch.sequences.completion_lengths
-        public = torch.minimum(lengths[batch.chosen], lengths[batch.rejected])
-        tokens = token_rewards(evidence, batch, tau) * batch.sequences.token_weight
-        before = torch.cat([tokens.new_zeros(1), tokens.double().cumsum(0)])
-        start = lengths.cumsum(0) - lengths
+        sequences, tokens = batch.sequences, token_rewards(evidence, batch, 1.0)
+        trained = (sequences.token_weight != 0).long()
+        number = segment_sum(trained, sequences.completion_lengths)
+        public = torch.minimum(number[batch.chosen], number[batch.rejected])
+        rank = trained.cumsum(0) - (number.cumsum(0) - number)[owner(sequences.completion_lengths)]
 
         def end(which: Tensor) -> Tensor:
-            first, last = start[which], start[which] + lengths[which]
-            inside = before[first + public] - before[first]
-            return (inside + self.alpha * (before[last] - before[first + public])).to(tokens.dtype)
+            lengths, of_end = sequences.completion_lengths[which], segment_indices(sequences.completion_lengths, which)
+            beyond = rank[of_end] > torch.repeat_interleave(public, lengths)
+            weight = (sequences.token_weight[of_end] * torch.where(beyond, self.alpha, 1.0)).to(tokens.dtype)
+            return self.scores(over_completions(tokens[of_end], weight, lengths, self.reduce), tau)
 
-        return end(batch.chosen), end(batch.rejected)
+        weight = batch.pair_weight
+        return counted(end(batch.chosen), weight), counted(end(batch.rejected), weight)
 
 
 @dataclass(frozen=True)
@@ -125,7 +149,7 @@ class PolicyWeighted(Wrapper):
     """WPO: every pair weighs exp(mean_t log pi(y_w)_t + mean_t log pi(y_l)_t), without gradient.
 
     Pairs that the present policy would hardly write count little. Without the paper's alignment of weights.
-    See "WPO: Enhancing RLHF with Weighted Preference Optimization" by Zhou et al. (https://arxiv.org/abs/2406.11827), equation 3.
+    See "WPO: Enhancing RLHF with Weighted Preference Optimization" by Zhou et al. (https://arxiv.org/abs/2406.11827).
     """
 
     @property

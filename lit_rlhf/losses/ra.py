@@ -8,15 +8,27 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from lit_rlhf.errors import InputError
 from lit_rlhf.functional import udrra
 from lit_rlhf.functional.segment import mean_by
 from lit_rlhf.losses.base import LossHead, LossOutput, Term
-from lit_rlhf.losses.evidence import Reduce, completion_rewards, counted, positive, refuse_singles, required, temperature
+from lit_rlhf.losses.evidence import (
+    Reduce,
+    Responses,
+    counted,
+    one_of,
+    positive,
+    required,
+    responses,
+    temperature,
+)
 from lit_rlhf.losses.metrics import mean, of_rewards
 from lit_rlhf.types import Evidence, ScoredBatch, Unit
 
 Partition = Literal["exact", "learned", "group", "mean_reward", "quantile", "none"]
 GROUPED = frozenset({"exact", "group", "mean_reward", "quantile"})
+SAMPLED_FROM_REFERENCE = frozenset({"group", "quantile"})
+"""Where c is an expectation under u, which must be a law."""
 
 
 @dataclass(frozen=True)
@@ -30,7 +42,7 @@ class RA(LossHead):
         partition: where c comes from.
             `exact`: tau log sum_y u(y) e^{r/tau}, the prompt's responses in the batch being all there are;
             `learned`: tau times a learned log-partition, trained by this loss too (DRO, https://arxiv.org/abs/2405.19107);
-            `group`: tau log mean_k e^{r_k/tau} over the prompt's responses, drawn from u;
+            `group`: tau log mean_k e^{r_k/tau} over the prompt's responses, drawn from u, which must be there;
             `mean_reward`: mean_k r_k (PMD-mean, Kimi k1.5, https://arxiv.org/abs/2501.12599);
             `quantile`: rewards become the prompt's quantiles and c is known in closed form (QRPO,
             https://arxiv.org/abs/2507.08068);
@@ -44,6 +56,10 @@ class RA(LossHead):
 
     def __post_init__(self) -> None:
         positive(self.tau, self)
+        one_of(Partition, self.partition, self, "partition")
+        one_of(Reduce, self.reduce, self, "reduce")
+        if self.partition == "exact" and self.reduce == "mean":
+            raise InputError("RA.partition: the exact partition is that of whole completions; set reduce=sum")
 
     @property
     def family(self) -> str:
@@ -52,38 +68,40 @@ class RA(LossHead):
     @property
     def needs(self) -> frozenset[str]:
         more = {"learned": {"log_partition"}} | {name: {"group"} for name in GROUPED}
-        return frozenset({"policy", "reward"} | more.get(self.partition, set()))
+        law = {"reference"} if self.partition in SAMPLED_FROM_REFERENCE else set()
+        return frozenset({"policy", "reward"} | more.get(self.partition, set()) | law)
 
     @property
     def unit(self) -> Unit:
         return "sequence"
 
     def __call__(self, evidence: Evidence, batch: ScoredBatch) -> LossOutput:
-        tau, weight = temperature(evidence, self.tau), batch.sequence_weight
-        implicit = completion_rewards(evidence, batch, tau, self.reduce)
-        group = batch.sequences.prompt_of
-        reward = udrra.quantile_rewards(batch.reward, group) if self.partition == "quantile" else batch.reward
-        constant = self.constant(evidence, batch, tau)[group]
-        error = implicit + constant - reward
+        tau = temperature(evidence, self.tau)
+        found = responses(evidence, batch, tau, self.reduce)
+        if self.partition in GROUPED:
+            found.refuse_singles(self)
+        reward = udrra.quantile_rewards(found.reward, found.prompt) if self.partition == "quantile" else found.reward
+        constant = self.constant(evidence, batch, found, tau)[found.prompt]
+        error, weight = found.implicit + constant - reward, found.weight
         return LossOutput(
             (Term("ra", (weight * error.square()).sum() / 2, "sequence"),),
-            (*of_rewards(implicit, reward, weight), mean("partition", constant, weight)),
+            (*of_rewards(found.implicit, reward, weight), mean("partition", constant, weight)),
         )
 
-    def constant(self, evidence: Evidence, batch: ScoredBatch, tau: Tensor | float) -> Tensor:
+    def constant(self, evidence: Evidence, batch: ScoredBatch, found: Responses, tau: Tensor | float) -> Tensor:
         """[N] c."""
-        group, count = batch.sequences.prompt_of, len(batch.sequences.prompt_lengths)
-        if self.partition in GROUPED:
-            refuse_singles(batch, self)
+        reward, prompt, prompts = found.reward, found.prompt, found.prompts
+        if self.partition in SAMPLED_FROM_REFERENCE:
+            required(evidence, "reference")
         if self.partition == "learned":
             return tau * required(evidence, "log_partition")
         if self.partition == "exact":
-            return udrra.enumerated_partition(self._log_base(evidence, batch), batch.reward, group, count, tau)
+            return udrra.enumerated_partition(self._log_base(evidence, batch)[found.rows], reward, prompt, prompts, tau)
         if self.partition == "group":
-            return udrra.sampled_partition(batch.reward, group, count, tau)
+            return udrra.sampled_partition(reward, prompt, prompts, tau)
         if self.partition == "mean_reward":
-            return mean_by(batch.reward, group, count)
-        return batch.reward.new_full((count,), udrra.quantile_partition(float(tau)) if self.partition == "quantile" else 0.0)
+            return mean_by(reward, prompt, prompts)
+        return reward.new_zeros(prompts) + (udrra.quantile_partition(tau) if self.partition == "quantile" else 0.0)
 
     def _log_base(self, evidence: Evidence, batch: ScoredBatch) -> Tensor:
         """[S] log u of whole completions."""

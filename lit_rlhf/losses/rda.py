@@ -4,9 +4,17 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from lit_rlhf.functional.segment import mean_by
 from lit_rlhf.losses.base import LossHead, LossOutput, Term
-from lit_rlhf.losses.evidence import Reduce, completion_rewards, group_sizes, positive, refuse_singles, required, temperature
+from lit_rlhf.losses.evidence import (
+    Reduce,
+    completion_rewards,
+    ends,
+    one_of,
+    positive,
+    responses,
+    reward_gaps,
+    temperature,
+)
 from lit_rlhf.losses.metrics import of_pairs, of_rewards
 from lit_rlhf.types import Evidence, PreferenceBatch, ScoredBatch, Unit
 
@@ -28,6 +36,7 @@ class RDA(LossHead):
 
     def __post_init__(self) -> None:
         positive(self.tau, self)
+        one_of(Reduce, self.reduce, self, "reduce")
 
     @property
     def family(self) -> str:
@@ -43,8 +52,8 @@ class RDA(LossHead):
 
     def __call__(self, evidence: Evidence, batch: PreferenceBatch) -> LossOutput:
         rewards = completion_rewards(evidence, batch, temperature(evidence, self.tau), self.reduce)
-        chosen, rejected, weight = rewards[batch.chosen], rewards[batch.rejected], batch.pair_weight
-        losses = (chosen - rejected - required(batch, "reward_gap")).square() / 2
+        (chosen, rejected), weight = ends(rewards, batch), batch.pair_weight
+        losses = (chosen - rejected - reward_gaps(batch)).square() / 2
         return LossOutput((Term("rda", (weight * losses).sum(), "pair"),), of_pairs(chosen, rejected, batch.probability, weight))
 
 
@@ -52,7 +61,7 @@ class RDA(LossHead):
 class GroupVariance(LossHead):
     """L = K * 1/(2 (K-1)) sum_k (g_k - mean g)^2 per prompt, g = tau log(pi/u) - r: half the sample variance (GVPO).
 
-    The factor K makes dividing by sequences a mean over prompts. Its gradient on a group of samples is tau times that of
+    The factor K makes dividing by sequences a mean over prompts (over those of different K, each counts K times). Its gradient on a group of samples is tau times that of
     leave-one-out REINFORCE with the KL in the reward (theory: eq. 10). See "GVPO: Group Variance Policy Optimization" by
     Zhang et al. (https://arxiv.org/abs/2504.19599).
 
@@ -66,6 +75,7 @@ class GroupVariance(LossHead):
 
     def __post_init__(self) -> None:
         positive(self.tau, self)
+        one_of(Reduce, self.reduce, self, "reduce")
 
     @property
     def family(self) -> str:
@@ -80,10 +90,8 @@ class GroupVariance(LossHead):
         return "sequence"
 
     def __call__(self, evidence: Evidence, batch: ScoredBatch) -> LossOutput:
-        refuse_singles(batch, self)
-        group, count, weight = batch.sequences.prompt_of, len(batch.sequences.prompt_lengths), batch.sequence_weight
-        implicit = completion_rewards(evidence, batch, temperature(evidence, self.tau), self.reduce)
-        error = implicit - batch.reward
-        size = group_sizes(batch)[group].to(error.dtype)
-        losses = (error - mean_by(error, group, count)[group]).square() * size / (2 * (size - 1))
-        return LossOutput((Term("rda", (weight * losses).sum(), "sequence"),), of_rewards(implicit, batch.reward, weight))
+        found = responses(evidence, batch, temperature(evidence, self.tau), self.reduce)
+        found.refuse_singles(self)
+        error, size, weight = found.implicit - found.reward, found.size, found.weight
+        losses = (error - found.mean(error)).square() * size / (2 * (size - 1))
+        return LossOutput((Term("rda", (weight * losses).sum(), "sequence"),), of_rewards(found.implicit, found.reward, weight))

@@ -11,7 +11,7 @@ from torch.nn.functional import logsigmoid
 from lit_rlhf.errors import InputError
 from lit_rlhf.functional import kl
 from lit_rlhf.losses.base import LossHead, LossOutput, Term
-from lit_rlhf.losses.evidence import completion_logps, counted, policy_logps, required
+from lit_rlhf.losses.evidence import completion_logps, counted, ends, policy_logps, required
 from lit_rlhf.losses.metrics import mean
 from lit_rlhf.types import Batch, Evidence, PreferenceBatch, Rollout, Unit
 
@@ -119,9 +119,10 @@ class OddsRatio(Regulariser):
         return "pair"
 
     def __call__(self, evidence: Evidence, batch: PreferenceBatch) -> LossOutput:
-        logps = completion_logps(evidence, batch, "mean").clamp_max(-1e-7)
-        odds = logps - torch.log(-torch.expm1(logps))
-        margin, p = odds[batch.chosen] - odds[batch.rejected], batch.probability
+        logps = completion_logps(evidence, batch, "mean")
+        logps = logps.clamp_max(-torch.finfo(logps.dtype).eps)  # P = 1 has no odds
+        chosen, rejected = ends(logps - torch.log(-torch.expm1(logps)), batch)
+        margin, p = chosen - rejected, batch.probability
         losses = -p * logsigmoid(margin) - (1 - p) * logsigmoid(-margin)
         weight = batch.pair_weight
         preferred = torch.sign(p - 0.5)

@@ -7,10 +7,14 @@ from typing import Literal
 
 from torch.nn.functional import logsigmoid
 
+from lit_rlhf.functional.segment import counted
 from lit_rlhf.losses.base import LossHead, LossOutput, Term
-from lit_rlhf.losses.evidence import required
+from lit_rlhf.losses.evidence import ends, one_of, required, reward_gaps
 from lit_rlhf.losses.metrics import mean, of_pairs, of_rewards
 from lit_rlhf.types import Evidence, PreferenceBatch, ScoredBatch, Unit
+
+
+ScoreLink = Literal["squared", "logistic"]
 
 
 @dataclass(frozen=True)
@@ -42,8 +46,8 @@ class BradleyTerryLoss(LossHead):
 
     def __call__(self, evidence: Evidence, batch: PreferenceBatch) -> LossOutput:
         score, weight, p = required(evidence, "score"), batch.pair_weight, batch.probability
-        chosen, rejected = score[batch.chosen], score[batch.rejected]
-        margin = self.margin * required(batch, "reward_gap") if self.margin else 0.0
+        chosen, rejected = ends(score, batch)
+        margin = self.margin * reward_gaps(batch) if self.margin else 0.0
         losses = -p * logsigmoid(chosen - rejected - margin) - (1 - p) * logsigmoid(rejected - chosen - margin)
         losses = losses + self.centring * (chosen + rejected).square()
         return LossOutput((Term("bradley_terry", (weight * losses).sum(), "pair"),), of_pairs(chosen, rejected, p, weight))
@@ -57,7 +61,10 @@ class ScoreRegression(LossHead):
         link: `squared` or `logistic`.
     """
 
-    link: Literal["squared", "logistic"] = "squared"
+    link: ScoreLink = "squared"
+
+    def __post_init__(self) -> None:
+        one_of(ScoreLink, self.link, self, "link")
 
     @property
     def family(self) -> str:
@@ -72,7 +79,8 @@ class ScoreRegression(LossHead):
         return "sequence"
 
     def __call__(self, evidence: Evidence, batch: ScoredBatch) -> LossOutput:
-        score, reward, weight = required(evidence, "score"), batch.reward, batch.sequence_weight
+        weight = batch.sequence_weight
+        score, reward = counted(required(evidence, "score"), weight), batch.reward
         if self.link == "squared":
             losses = (score - reward).square() / 2
         else:

@@ -8,11 +8,10 @@ import torch
 from torch import Tensor
 from torch.nn.functional import logsigmoid
 
-from lit_rlhf.functional.udrra import over_completions
 from lit_rlhf.losses.base import LossHead, LossOutput, Term
-from lit_rlhf.losses.evidence import completion_rewards, counted, policy_logps, positive, temperature
+from lit_rlhf.losses.evidence import completion_logps, completion_rewards, ends, positive, rate, temperature
 from lit_rlhf.losses.metrics import of_pairs
-from lit_rlhf.types import Evidence, Observation, PreferenceBatch, Unit
+from lit_rlhf.types import Evidence, Observation, PreferenceBatch, TokenLogps, Unit
 
 
 @dataclass(frozen=True)
@@ -21,6 +20,7 @@ class AOT(LossHead):
 
     Paired: a are tau * log pi(y_w)/pi(y_l) and b are tau * log u(y_w)/u(y_l) (0 without a reference). Unpaired: a and b are
     the implicit rewards of chosen and of rejected ends. Pairs take as much place in the order as they weigh.
+    Soft labels are read by their side of 1/2 alone: the likelier end is the preferred one.
     See "Distributional Preference Alignment of LLMs via Optimal Transport" by Melnyk et al. (https://arxiv.org/abs/2406.05882).
 
     Args:
@@ -35,6 +35,7 @@ class AOT(LossHead):
 
     def __post_init__(self) -> None:
         positive(self.tau, self)
+        rate(self.label_smoothing, self, "label_smoothing")
 
     @property
     def family(self) -> str:
@@ -71,18 +72,20 @@ class AOT(LossHead):
         """a and b [E]."""
         tau = temperature(evidence, self.tau)
         if not self.paired:
-            rewards = completion_rewards(evidence, batch, tau)
-            return rewards[batch.chosen], rewards[batch.rejected]
-        policy, reference = self._margin(policy_logps(evidence, batch), batch), torch.zeros_like(batch.pair_weight)
+            return self._preferred(completion_rewards(evidence, batch, tau), batch)
+        above, below = self._preferred(completion_logps(evidence, batch), batch)
+        policy, reference = above - below, torch.zeros_like(above)
         if evidence.reference is not None:
-            reference = self._margin(counted(evidence.reference, batch), batch)
+            above, below = self._preferred(completion_logps(Evidence(TokenLogps(evidence.reference)), batch), batch)
+            reference = above - below
         return tau * policy, tau * reference
 
     @staticmethod
-    def _margin(values: Tensor, batch: PreferenceBatch) -> Tensor:
-        sequences = batch.sequences
-        sums = over_completions(values, sequences.token_weight.to(values.dtype), sequences.completion_lengths, "sum")
-        return sums[batch.chosen] - sums[batch.rejected]
+    def _preferred(values: Tensor, batch: PreferenceBatch) -> tuple[Tensor, Tensor]:
+        """[E], [E] the values [S] of the preferred ends and of the others."""
+        chosen, rejected = ends(values, batch)
+        kept = batch.probability >= 0.5
+        return torch.where(kept, chosen, rejected), torch.where(kept, rejected, chosen)
 
     def _cost(self, own: Tensor, other: Tensor, of_own: Tensor, of_other: Tensor, mass: Tensor) -> Tensor:
         """[] the loss of what is coupled to the own values; indices into them beyond their range are of other micro-batches."""

@@ -1,4 +1,4 @@
-"""Unpaired PRA: of single responses only good or bad is known (KTO, BCO, APO), or two samples of them (AOT)."""
+"""Unpaired PRA: of single responses only good or bad is known (KTO, BCO, APO)."""
 
 from __future__ import annotations
 
@@ -9,8 +9,9 @@ import torch
 from torch import Tensor
 from torch.nn.functional import logsigmoid
 
+from lit_rlhf.functional.segment import counted
 from lit_rlhf.losses.base import LossHead, LossOutput, Term
-from lit_rlhf.losses.evidence import Reduce, completion_rewards, positive, temperature
+from lit_rlhf.losses.evidence import Reduce, completion_rewards, one_of, positive, temperature
 from lit_rlhf.losses.metrics import mean
 from lit_rlhf.types import Batch, Evidence, Observation, PreferenceBatch, Unit
 
@@ -57,7 +58,7 @@ class MeanReward(Anchor):
 
 @dataclass(frozen=True)
 class ClassMeans(Anchor):
-    """delta = (E[r | good] + E[r | bad]) / 2, by running means.
+    """delta = (E[r | good] + E[r | bad]) / 2, by running means; of one class alone, where the other has not been seen.
 
     Args:
         decay: weight of the past at every step; 0 takes the step alone.
@@ -69,8 +70,9 @@ class ClassMeans(Anchor):
         return torch.stack([label * reward, label, (1 - label) * reward, 1 - label], dim=1)
 
     def value(self, means: Tensor) -> Tensor:
-        least = torch.finfo(means.dtype).tiny
-        return (means[0] / means[1].clamp_min(least) + means[2] / means[3].clamp_min(least)) / 2
+        total, mass = means[::2], means[1::2]
+        of_class = total / torch.where(mass > 0, mass, 1.0)
+        return of_class.sum() / (mass > 0).sum().clamp_min(1)
 
 
 class Value(ABC):
@@ -124,6 +126,7 @@ class UnpairedPRA(LossHead):
 
     def __post_init__(self) -> None:
         positive(self.tau, self)
+        one_of(Reduce, self.reduce, self, "reduce")
 
     @property
     def family(self) -> str:
@@ -166,5 +169,6 @@ class UnpairedPRA(LossHead):
         reward = completion_rewards(evidence, batch, temperature(evidence, self.tau), self.reduce)
         if isinstance(batch, PreferenceBatch):
             ends = torch.cat([batch.chosen, batch.rejected])
-            return reward[ends], torch.cat([batch.probability, 1 - batch.probability]), batch.pair_weight.repeat(2)
-        return reward, batch.reward, batch.sequence_weight
+            label, weight = torch.cat([batch.probability, 1 - batch.probability]), batch.pair_weight.repeat(2)
+            return counted(reward[ends], weight), label, weight
+        return counted(reward, batch.sequence_weight), batch.reward, batch.sequence_weight

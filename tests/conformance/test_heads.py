@@ -159,7 +159,7 @@ def test_nothing_is_read_that_is_not_named(head, parts):
     spoiled = dataclasses.replace(batch, **{name: torch.full_like(getattr(batch, name), torch.nan) for name in fields})
     for seen in (poisoned, absent):
         output = head(seen, spoiled)
-        assert [float(term.total) for term in output.terms] == [float(term.total) for term in expected.terms]
+        assert [term.total.item() for term in output.terms] == [term.total.item() for term in expected.terms]
         assert [float(one.total) for one in output.metrics] == [float(one.total) for one in expected.metrics]
 
 
@@ -181,7 +181,7 @@ def test_what_is_named_is_refused_or_missed_when_it_is_not_there(head, parts):
     for need in head.needs & {"reward", "label", "behaviour"}:
         name = "reward" if need == "label" else need
         other = dataclasses.replace(batch, **{name: getattr(batch, name).flip(0)})
-        assert float(head(evidence, other).terms[0].total) != float(head(evidence, batch).terms[0].total)
+        assert numbers_of(head, evidence, other) != numbers_of(head, evidence, batch)
     if "group" in head.needs:
         single = batch.select(torch.tensor([0]))
         with pytest.raises(InputError, match="two or more"):
@@ -189,12 +189,13 @@ def test_what_is_named_is_refused_or_missed_when_it_is_not_there(head, parts):
 
 
 def _reads_a_reference(head, evidence, batch):
-    return numbers_of(head, evidence, batch) != numbers_of(head, dataclasses.replace(evidence, reference=None), batch)
+    other = dataclasses.replace(evidence, reference=2 * evidence.reference)
+    return numbers_of(head, evidence, batch) != numbers_of(head, other, batch)
 
 
 def numbers_of(head, evidence, batch):
     """The totals of the terms."""
-    return [float(term.total) for term in head(evidence, batch).terms]
+    return [term.total.item() for term in head(evidence, batch).terms]
 
 
 @heads
@@ -243,7 +244,7 @@ def _extreme(evidence, batch, size, dtype=torch.float32):
 
 
 def _total_at(head, parts, batch, size):
-    return float(sum(term.total for term in head(_extreme(parts(batch), batch, size, torch.float64), batch).terms))
+    return sum(numbers_of(head, _extreme(parts(batch), batch, size, torch.float64), batch))
 
 
 @heads
@@ -290,8 +291,7 @@ def test_the_prior_form_is_the_head_without_a_reference(head, parts):
     batch = world(kind_of(head))
     evidence = parts(batch)
     without = dataclasses.replace(evidence, reference=None)
-    assert [float(term.total) for term in Prior(head)(evidence, batch).terms] == \
-        [float(term.total) for term in head(without, batch).terms]
+    assert numbers_of(Prior(head), evidence, batch) == numbers_of(head, without, batch)
 
 
 @heads
