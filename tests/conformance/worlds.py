@@ -50,7 +50,7 @@ def kind_of(head: LossHead) -> str | None:
 
 
 def sequences(weighted: bool = True) -> Sequences:
-    """14 completions of 5 prompts, not in the order of the prompts; some tokens count half, and one in most of them not at all."""
+    """14 completions of 5 prompts, not in the order of the prompts; some tokens count half, some not at all."""
     whole = random_sequences(3, len(PER_PROMPT), max(PER_PROMPT))
     kept = [prompt * max(PER_PROMPT) + k for prompt, count in enumerate(PER_PROMPT) for k in range(count)]
     order = torch.randperm(len(kept), generator=torch.Generator().manual_seed(4))
@@ -136,7 +136,7 @@ def step(head: LossHead, parts: nn.Module, batches: Sequence[Batch]) -> dict[str
 
 def numbers(sums: dict[str, tuple[Tensor, Tensor]]) -> dict[str, list[float]]:
     """The same as plain numbers."""
-    return {name: [float(total), float(weight)] for name, (total, weight) in sums.items()}
+    return {name: [total.item(), weight.item()] for name, (total, weight) in sums.items()}
 
 
 def gradient(head: LossHead, parts: nn.Module, batches: Sequence[Batch]) -> dict[str, Tensor]:
