@@ -8,6 +8,7 @@ from lightning.pytorch import Callback
 
 from lit_rlhf.callbacks.checkpointing import RunCheckpoint
 from lit_rlhf.callbacks.logging import MetricLogger
+from lit_rlhf.callbacks.opening import Opening
 from lit_rlhf.callbacks.predictions import PredictionWriter
 from lit_rlhf.callbacks.progress import ProgressBar
 from lit_rlhf.callbacks.run_record import RunRecord
@@ -16,7 +17,7 @@ from lit_rlhf.callbacks.summary import RunSummary
 from lit_rlhf.callbacks.tables import SampleTable
 
 __all__ = [
-    "MetricLogger", "PredictionWriter", "ProgressBar", "RunCheckpoint", "RunRecord", "RunSummary", "SampleTable",
+    "MetricLogger", "Opening", "PredictionWriter", "ProgressBar", "RunCheckpoint", "RunRecord", "RunSummary", "SampleTable",
     "StartupChecks", "default_callbacks",
 ]
 
@@ -29,7 +30,7 @@ def default_callbacks(run_dir: Path, progress_bar: bool = True) -> list[Callback
         progress_bar: False where the trainer is configured without one, which Lightning insists on.
     """
     callbacks: list[Callback] = [
-        RunRecord(run_dir), StartupChecks(), MetricLogger(), SampleTable(run_dir), RunSummary(run_dir),
+        Opening(), RunRecord(run_dir), StartupChecks(), MetricLogger(), SampleTable(run_dir), RunSummary(run_dir),
         PredictionWriter(run_dir), RunCheckpoint(Path(run_dir) / "checkpoints"),
     ]
     return [*callbacks, ProgressBar()] if progress_bar else callbacks

@@ -19,31 +19,40 @@ class Command:
     """`python -m lit_rlhf NAME ARGUMENTS` calls `function` of `module` with the arguments."""
 
     module: str
+    function: str
     line: str
-    function: str = "main"
+    own_help: bool = False
+    """It answers `--help` itself; the others read a configuration."""
 
     def __call__(self, arguments: Sequence[str]) -> None:
         getattr(importlib.import_module(self.module), self.function)(arguments)
 
 
 COMMANDS = {
-    "fit": Command("lit_rlhf.cli.running", "train; without --config the quick start", "fit"),
-    "validate": Command("lit_rlhf.cli.running", "all val/ metrics of a checkpoint", "validate"),
-    "test": Command("lit_rlhf.cli.running", "all test/ metrics of a checkpoint", "test"),
-    "predict": Command("lit_rlhf.cli.running", "log-probs and scores of every completion as JSON lines", "predict"),
-    "data": Command("lit_rlhf.commands.data", "what becomes of the rows: the data report, no weights read"),
-    "export": Command("lit_rlhf.commands.export", "a run's model as a plain Hugging Face folder"),
-    "doctor": Command("lit_rlhf.commands.doctor", "versions, devices, precision, what is optional and missing"),
+    "fit": Command("lit_rlhf.cli.running", "fit", "trains; without --config the quick start"),
+    "validate": Command("lit_rlhf.cli.running", "validate", "all val/ metrics of a checkpoint"),
+    "test": Command("lit_rlhf.cli.running", "test", "all test/ metrics of a checkpoint"),
+    "predict": Command("lit_rlhf.cli.running", "predict", "log-probs and scores of every completion, as JSON lines"),
+    "data": Command("lit_rlhf.commands.data", "main", "what becomes of the rows: the data report; no weights are read"),
+    "export": Command("lit_rlhf.commands.export", "main", "a run's model as a plain Hugging Face folder", own_help=True),
+    "doctor": Command("lit_rlhf.commands.doctor", "main", "versions, devices, precision, what is optional and missing", own_help=True),
 }
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Runs a command; the exit code: 0 done, 1 failed while running, 2 bad input, 130 and 143 interrupted."""
-    name, *rest = sys.argv[1:] if arguments is None else arguments or ["--help"]
-    return ending(lambda: dispatch(name, rest))
+    """Runs a command.
+
+    Args:
+        arguments: the command and what follows it; those of the process when None.
+
+    Returns:
+        The exit code: 0 done, 1 failed while running, 2 bad input, 130 and 143 interrupted.
+    """
+    given = sys.argv[1:] if arguments is None else arguments
+    return ending(lambda: dispatch(*(given or ["--help"])))
 
 
-def dispatch(name: str, arguments: Sequence[str]) -> None:
+def dispatch(name: str, *arguments: str) -> None:
     """Calls a command of the table.
 
     Raises:
@@ -53,12 +62,14 @@ def dispatch(name: str, arguments: Sequence[str]) -> None:
         print(usage())
     elif name in ("-V", "--version"):
         print(f"lit_rlhf {__version__}")
-    elif name in COMMANDS:
-        COMMANDS[name](arguments)
-    else:
+    elif name not in COMMANDS:
         near = difflib.get_close_matches(name, COMMANDS, n=1)
-        meant = f"did you mean {near[0]!r}?" if near else f"expected one of {', '.join(COMMANDS)}"
+        meant = f"did you mean {near[0]}?" if near else f"there is {', '.join(COMMANDS)}"
         raise InputError(f"{name}: no such command; {meant}")
+    elif {"-h", "--help"} & set(arguments) and not COMMANDS[name].own_help:
+        print(usage_of(name))
+    else:
+        COMMANDS[name](arguments)
 
 
 def build(arguments: Sequence[str]) -> tuple[Any, Any]:
@@ -81,6 +92,27 @@ def usage() -> str:
     rows = [f"  {name:<{width}}  {command.line}" for name, command in COMMANDS.items()]
     return "\n".join([
         "python -m lit_rlhf COMMAND [--config FILE ...] [--key=value ...]", "", *rows, "",
-        "  COMMAND --help explains one; fit --model.help CLASS and fit --model.loss.help CLASS explain a part.",
-        "  python -m lit_rlhf fit, alone, is the quick start: half a minute, before and after in a small table.",
+        "COMMAND --help says more. python -m lit_rlhf fit, alone, is the quick start: about half a minute.",
     ])
+
+
+def usage_of(name: str) -> str:
+    """What `COMMAND --help` prints for a command that reads a configuration."""
+    trains = {
+        "--check": "builds and checks everything, the data included; no weights are read, nothing is written",
+        "--ckpt_path last": "continues the run; starts it where there is no checkpoint",
+    }
+    reads = {"--ckpt_path WHICH": "last or best of this run, a file, RUN, RUN:last or RUN:best; the models as configured without it"}
+    own = {"fit": trains, "data": {}}.get(name, reads)
+    options = {
+        "--config FILE": "merged in the order given; a bare name is looked up in ./configs, then in the package",
+        "--key=value": "over the files, with dots for depth: --model.loss.tau=0.2 --trainer.max_steps=100",
+        "--run=NAME": "the run writes runs/NAME; called after its config, and numbered, without it",
+        **own,
+        "--print_config": "prints the composed configuration",
+        "--model.loss.help [CLASS]": "explains a class and its arguments; so does every key that takes a class",
+        "--trainer.help": "the Trainer's arguments",
+    }
+    width = max(map(len, options))
+    rows = [f"  {option:<{width}}  {meaning}" for option, meaning in options.items()]
+    return "\n".join([f"python -m lit_rlhf {name}: {COMMANDS[name].line}", "", *rows])

@@ -2,35 +2,79 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import traceback
 from collections.abc import Callable, Iterator
+from typing import TypeVar
 
+from lit_rlhf.cli.ranks import is_first, is_first_of_machine, rank_name
 from lit_rlhf.errors import InputError
 
+Kind = TypeVar("Kind", bound=BaseException)
 DONE, FAILED, REFUSED, INTERRUPTED, TERMINATED = 0, 1, 2, 130, 143
 
 
+class RunFailed(Exception):
+    """A failure while running whose sentence says all; no traceback is printed."""
+
+
 def ending(run: Callable[[], None]) -> int:
-    """Runs a command and turns whatever comes out of it into an exit code and, at most, lines on standard error."""
+    """Runs a command and turns whatever comes out of it into an exit code and lines on standard error."""
+    try:
+        code = _ended(run)
+        sys.stdout.flush()
+    except BrokenPipeError:
+        return _without_reader()
+    return code
+
+
+def _ended(run: Callable[[], None]) -> int:
     try:
         run()
     except KeyboardInterrupt:
         return INTERRUPTED
     except SystemExit as error:
-        return error.code if isinstance(error.code, int) else DONE if error.code is None else FAILED
+        return _code(error)
     except Exception as error:
-        refused = next((cause for cause in causes(error) if isinstance(cause, InputError)), None)
-        if refused is None:
-            traceback.print_exc()
+        if (refused := cause(error, InputError)) is not None:
+            _tell(getattr(refused, "lines", None) or [str(refused)])
+            return REFUSED
+        if (failed := cause(error, RunFailed)) is not None:
+            _tell([str(failed)])
             return FAILED
-        print("\n".join(getattr(refused, "lines", (str(refused),))), file=sys.stderr)
-        return REFUSED
+        if cause(error, BrokenPipeError) is not None:
+            return _without_reader()
+        traceback.print_exception(error)
+        return FAILED
     return DONE
 
 
-def causes(error: BaseException) -> Iterator[BaseException]:
+def cause(error: BaseException, kind: type[Kind]) -> Kind | None:
+    """The first exception of a kind among an exception and what it was raised from."""
+    return next((found for found in causes(error) if isinstance(found, kind)), None)
+
+
+def causes(error: BaseException | None) -> Iterator[BaseException]:
     """An exception, what it was raised from, and so on."""
     while error is not None:
         yield error
         error = error.__cause__
+
+
+def _code(error: SystemExit) -> int:
+    if isinstance(error.code, str):
+        _tell([error.code])
+    return error.code if isinstance(error.code, int) else DONE if error.code is None else FAILED
+
+
+def _tell(lines: list[str]) -> None:
+    """Once per machine: its processes read the same files."""
+    if is_first_of_machine():
+        print("\n".join(lines if is_first() else [f"{rank_name()}: {line}" for line in lines]), file=sys.stderr)
+
+
+def _without_reader() -> int:
+    """Whoever read standard output has gone (`| head`): Python must not find that out again while it closes it."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    return FAILED

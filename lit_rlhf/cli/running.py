@@ -1,84 +1,77 @@
-"""`fit`, `validate`, `test` and `predict`: one composed tree given to LightningCLI."""
+"""`fit`, `validate`, `test` and `predict` up to the point where Lightning is needed: files, overrides, the run."""
 
 from __future__ import annotations
 
 import functools
-from collections.abc import Mapping, Sequence
+import sys
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
-from lightning.pytorch import LightningDataModule, LightningModule
-from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCLI
+import yaml
 
-from lit_rlhf import callbacks
-from lit_rlhf.cli import quiet
-from lit_rlhf.cli.composing import compose
-from lit_rlhf.cli.runs import Run, decide
+from lit_rlhf.cli.agreement import agreed
+from lit_rlhf.cli.ranks import is_first
+from lit_rlhf.cli.runs import Request, decide, release
+from lit_rlhf.config import Composed, compose
 
 QUICKSTART = Path(__file__).parents[1] / "assets" / "quickstart.yaml"
-
-
-class CommandLine(LightningCLI):
-    """LightningCLI on a tree that is composed already.
-
-    Args:
-        tree: literal values, as `--config` would hold them.
-        command: of the Trainer; None builds the parts alone.
-        run: the run's directory and its checkpoint.
-    """
-
-    def __init__(self, tree: Mapping[str, Any], command: str | None, run: Run | None = None) -> None:
-        self.run_of = run
-        super().__init__(
-            LightningModule, LightningDataModule, subclass_mode_model=True, subclass_mode_data=True,
-            args={"subcommand": command, command: dict(tree)} if command else dict(tree), run=command is not None,
-            trainer_defaults={} if run is None else _defaults(run), save_config_kwargs={"overwrite": True},
-            seed_everything_default=0, auto_configure_optimizers=False, load_from_checkpoint_support=False,
-        )
-
-    def parse_arguments(self, parser: LightningArgumentParser, args: ArgsType) -> None:
-        self.config = parser.parse_object(args)
-
-    def _parse_ckpt_path(self) -> None:
-        """Hyper-parameters of a checkpoint never take the place of what the user gave."""
-
-    def _instantiate_trainer(self, config: dict[str, Any], callbacks_: list[Any]) -> Any:
-        given = list(config["callbacks"] or ())
-        defaults = callbacks.default_callbacks(self.run_of.folder, config["enable_progress_bar"] is not False)
-        config["callbacks"] = [*given, *(one for one in defaults if not any(type(one) is type(own) for own in given))]
-        return super()._instantiate_trainer(config, callbacks_)
-
-
-def _defaults(run: Run) -> dict[str, Any]:
-    logger = {"save_dir": "runs", "name": run.name, "version": ""}
-    return {
-        "logger": {"class_path": "lightning.pytorch.loggers.TensorBoardLogger", "init_args": logger},
-        "use_distributed_sampler": False,
-    }
+FLAGS = ("--check", "--print_config")
+"""Arguments without a value."""
 
 
 def command(name: str, arguments: Sequence[str]) -> None:
-    """Runs one of the Trainer's methods."""
-    composed = compose(arguments, default=QUICKSTART if name == "fit" else None)
-    tree = dict(composed.tree)
-    run = decide(composed.run, composed.files, tree.pop("ckpt_path", None))
-    quiet.install()
-    CommandLine(tree | {"ckpt_path": run.checkpoint and str(run.checkpoint)}, name, run)
+    """Runs one of the Trainer's methods.
+
+    Raises:
+        InputError: the composition, the run's name or the checkpoint is wrong.
+        RunFailed: a failure that its sentence explains.
+    """
+    flags, kept = {word for word in arguments if word in FLAGS}, [word for word in arguments if word not in FLAGS]
+    asked = [word for word in kept if word.partition("=")[0].endswith(".help")]
+    if asked:
+        from lit_rlhf.cli.explaining import explain
+
+        return explain(name, kept, asked[0], QUICKSTART)
+    composed = compose(kept, default=QUICKSTART if name == "fit" else None)
+    _say(*composed.warnings, to=sys.stderr)
+    if "--print_config" in flags:
+        return print(printed(composed), end="")
+    if QUICKSTART in composed.files:
+        _say("The quick start: soft-label PRA on the built-in task (lit_rlhf/assets/quickstart.yaml); --config NAME trains something else")
+    request = Request(name, tuple(arguments), composed.run, composed.files, composed.tree.get("ckpt_path"), composed.place)
+    if "--check" in flags:
+        run = decide(request)
+        from lit_rlhf.cli.trainer import check_all
+
+        return check_all(composed, run)
+    run = agreed(request)
+    try:
+        from lit_rlhf.cli.trainer import train
+
+        train(name, composed, run, (name, *arguments))
+    finally:
+        if is_first():
+            release(run)
 
 
-fit, validate, test, predict = (
-    functools.partial(command, name) for name in ("fit", "validate", "test", "predict")
-)
+fit, validate, test, predict = (functools.partial(command, name) for name in ("fit", "validate", "test", "predict"))
 
 
-def build(arguments: Sequence[str]) -> tuple[LightningModule, LightningDataModule]:
+def printed(composed: Composed) -> str:
+    """A composition as a configuration file."""
+    head: dict[str, Any] = {} if composed.run is None else {"run": composed.run}
+    return yaml.safe_dump(head | composed.tree, sort_keys=False, allow_unicode=True)
+
+
+def build(arguments: Sequence[str]) -> tuple[Any, Any]:
     """The algorithm and the data module; see `lit_rlhf.cli.build`."""
     composed = compose(arguments)
-    tree = {key: composed.tree[key] for key in ("model", "data", "seed_everything") if key in composed.tree}
-    made = _Parts(tree, None)
-    return made.model, made.datamodule
+    from lit_rlhf.cli.trainer import parts
+
+    return parts(composed)
 
 
-class _Parts(CommandLine):
-    def instantiate_trainer(self, **kwargs: Any) -> None:
-        return None
+def _say(*lines: str, to: IO[str] | None = None) -> None:
+    if is_first() and any(lines):
+        print("\n".join(lines), file=to, flush=True)

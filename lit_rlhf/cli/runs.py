@@ -1,55 +1,224 @@
-"""The name of a run, its directory and its checkpoints."""
+"""The name of a run, its directory `runs/NAME`, and the checkpoint that it starts from."""
 
 from __future__ import annotations
 
+import contextlib
+import json
 import re
-from collections.abc import Sequence
-from dataclasses import dataclass
+import shlex
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from lit_rlhf.errors import InputError
 
 RUNS = Path("runs")
+RECORD = Path("given") / "command.json"
+"""In a run directory: what a run without a name was called after, and the command lines of its starts."""
 
 
 @dataclass(frozen=True)
 class Run:
-    """Where a command writes, and the checkpoint that it starts from."""
+    """What a command reads and writes."""
 
     name: str
     checkpoint: Path | None = None
+    after: str | None = None
+    """What it was called after, where no name was given."""
+    fresh: bool = False
+    """It must have a directory of its own."""
+    note: str = ""
+    """What a user should know of the choice."""
 
     @property
     def folder(self) -> Path:
         return RUNS / self.name
 
 
-def decide(name: str | None, files: Sequence[Path], ckpt_path: str | None) -> Run:
-    base = name or (files[-1].stem if files else "run")
-    if ckpt_path == "last":
-        last = _numbered(base)[-1:] if name is None else [base]
-        run = Run(last[0] if last else base)
-        checkpoint = run.folder / "checkpoints" / "last.ckpt"
-        if not checkpoint.exists():
-            print(f"{run.folder}: no checkpoint yet, starting")
+@dataclass(frozen=True)
+class Request:
+    """What a command line says of its run."""
+
+    command: str
+    arguments: tuple[str, ...]
+    name: str | None
+    """From `--run=NAME` or the key `run`."""
+    files: tuple[Path, ...]
+    asked: str | None
+    """`--ckpt_path`."""
+    place: Callable[[str], str] = field(default=str, compare=False)
+    """Where a key was set, for messages."""
+
+    @property
+    def after(self) -> str:
+        """What the run is called, or called after."""
+        return self.name or (self.files[-1].stem if self.files else "run")
+
+    def line(self, *more: str) -> str:
+        """The command line with more arguments, those it had of the same keys left out."""
+        keys = {argument.partition("=")[0].split()[0] for argument in more}
+        kept, waiting = [], list(self.arguments)
+        while waiting:
+            argument = waiting.pop(0)
+            key, equals, _ = argument.partition("=")
+            if key not in keys:
+                kept.append(argument)
+            elif not equals and waiting:
+                waiting.pop(0)
+        return shlex.join(["python", "-m", "lit_rlhf", self.command, *kept, *(word for part in more for word in part.split())])
+
+
+def decide(request: Request) -> Run:
+    """The run of a command; nothing is written.
+
+    A new run may not have the name of one that is there, and without a name takes the next free number. `last` and
+    `best` are checkpoints of the named run, or of the highest number; `fit` starts where there is no last one.
+
+    Raises:
+        InputError: the name is taken or no name, or there is no such checkpoint.
+    """
+    _refuse_bad_name(request)
+    if request.asked is None:
+        return _new(request) if request.command in ("fit", "predict") else Run(request.after)
+    own = [request.name] if request.name else numbered(request.after)
+    if request.asked in ("last", "best"):
+        return _own(request, own[-1] if own else request.after)
+    checkpoint = find(request.asked, request.place("ckpt_path"))
+    home = run_of(checkpoint)
+    if home is not None and (home in own or request.name is None and request.command != "fit"):
+        return Run(home, checkpoint, note=f"run: {RUNS / home}, from {checkpoint}")
+    return _new(request, checkpoint) if request.command in ("fit", "predict") else Run(request.after, checkpoint)
+
+
+def _own(request: Request, name: str) -> Run:
+    """The run `name`, from its own last or best checkpoint."""
+    folder, after = RUNS / name, None if request.name else request.after
+    if request.asked == "last":
+        checkpoint = folder / "checkpoints" / "last.ckpt"
+        if checkpoint.is_file():
+            return Run(name, checkpoint, after, note=f"run: {folder}, from {checkpoint}")
+        if request.command == "fit":
+            return Run(name, None, after, note=f"run: {folder}; there is no checkpoint yet, so it starts")
+    return Run(name, find(f"{folder}:{request.asked}", request.place("ckpt_path")), after)
+
+
+def _new(request: Request, checkpoint: Path | None = None) -> Run:
+    """A run whose directory is not used."""
+    if request.name is None:
+        name = free_name(request.after)
+        return Run(name, checkpoint, request.after, True, f"run: {RUNS / name}")
+    if is_used(RUNS / request.name):
+        other = free_name(request.name)
+        raise InputError(
+            f"{request.place('run')}: {RUNS / request.name} has a run already\n"
+            f"  this continues it:      {request.line('--ckpt_path last')}\n"
+            f"  this starts another:    {request.line(f'--run={other}')}"
+        )
+    return Run(request.name, checkpoint, None, True, f"run: {RUNS / request.name}")
+
+
+def _refuse_bad_name(request: Request) -> None:
+    if request.name is not None and not re.fullmatch(r"[\w+=,][\w.+=,-]*(/[\w+=,][\w.+=,-]*)*", request.name):
+        raise InputError(
+            f"{request.place('run')}: {request.name!r} is no name of a run; expected letters, digits and . _ - + = , in one "
+            "or more parts with / between them"
+        )
+
+
+def find(asked: str, place: str) -> Path:
+    """The checkpoint that `--ckpt_path` names: a file, `RUN`, `RUN:last` or `RUN:best`.
+
+    Raises:
+        InputError: there is none.
+    """
+    from lit_rlhf.components.runs import find_checkpoint, is_run
+
+    if Path(asked).is_file():
+        return Path(asked)
+    if is_run(asked):
+        return find_checkpoint(asked)
+    near = sorted(str(path) for path in Path(asked).parent.glob("*.ckpt")) if Path(asked).parent.is_dir() else []
+    there = f"; {Path(asked).parent} has {', '.join(near[:5])}" if near else ""
+    raise InputError(f"{place}: there is no checkpoint {asked}{there}; expected last, best, a file, RUN, RUN:last or RUN:best")
+
+
+# ---- directories
+
+
+def run_of(checkpoint: Path) -> str | None:
+    """The name of the run that a checkpoint lies in; None where it lies in no run."""
+    folder = checkpoint.resolve().parent
+    if folder.name != "checkpoints" or not folder.parent.is_relative_to(RUNS.resolve()):
+        return None
+    return folder.parent.relative_to(RUNS.resolve()).as_posix()
+
+
+def is_used(folder: Path) -> bool:
+    """Whether a directory has files of a run; runs below it are others."""
+    if not folder.exists():
+        return False
+    return not folder.is_dir() or any(path.is_file() or path.name in ("checkpoints", "parts", "given") for path in folder.iterdir())
+
+
+def numbered(after: str) -> list[str]:
+    """The runs that are called after this, `after`, `after-2`, `after-3`, ..., in order."""
+    found = {_number(path.name, Path(after).name): path for path in (RUNS / after).parent.glob(f"{Path(after).name}*")}
+    return [
+        path.relative_to(RUNS).as_posix() for number, path in sorted(found.items())
+        if number == 1 and is_used(path) or number > 1 and called_after(path) == after
+    ]
+
+
+def free_name(after: str) -> str:
+    """`after`, or the first `after-N` above all that are there."""
+    numbers = [_number(path.name, Path(after).name) for path in (RUNS / after).parent.glob(f"{Path(after).name}*")]
+    highest = max(numbers, default=0)
+    return after if highest == 0 else f"{after}-{highest + 1}"
+
+
+def called_after(folder: Path) -> str | None:
+    """What a run without a name of its own was called after, by its record."""
+    with contextlib.suppress(OSError, ValueError):
+        return json.loads((folder / RECORD).read_text(encoding="utf-8"))["after"]
+    return None
+
+
+def claim(request: Request) -> Run:
+    """Decides, and makes the directory of a new run, so that no other process takes its name.
+
+    Raises:
+        InputError: as `decide`.
+    """
+    while True:
+        run = decide(request)
+        if not run.fresh or run.after is None:
             return run
-        return Run(run.name, checkpoint)
-    if name is not None and (RUNS / name).exists() and ckpt_path is None:
-        raise InputError(f"--run={name}: {RUNS / name} is there already; --ckpt_path last continues it, --run=OTHER starts another")
-    if name is None:
-        taken = _numbered(base)
-        base = base if not taken else f"{base}-{_number(taken[-1]) + 1}"
-        print(f"run: {RUNS / base}")
-    return Run(base, Path(ckpt_path) if ckpt_path else None)
+        with contextlib.suppress(FileExistsError):
+            run.folder.mkdir(parents=True)
+            return run
 
 
-def _numbered(base: str) -> list[str]:
-    """The runs `base`, `base-2`, `base-3`, ... that there are, in order."""
-    pattern = re.compile(re.escape(Path(base).name) + r"(-\d+)?")
-    found = [path.name for path in (RUNS / base).parent.glob("*") if pattern.fullmatch(path.name)]
-    return sorted(found, key=_number)
+def release(run: Run) -> None:
+    """Takes away what `claim` made, where nothing was written into it."""
+    folder = run.folder
+    while folder != RUNS.parent:
+        try:
+            folder.rmdir()
+        except OSError:
+            return
+        folder = folder.parent
 
 
-def _number(name: str) -> int:
-    match = re.search(r"-(\d+)$", name)
-    return int(match[1]) if match else 1
+def _number(name: str, base: str) -> int:
+    """1 for `base`, N for `base-N`, else 0."""
+    match = re.fullmatch(re.escape(base) + r"(?:-([1-9]\d*))?", name)
+    return 0 if match is None else int(match[1] or 1)
+
+
+def started(arguments: Sequence[str], run: Run) -> str:
+    """The record of a run with one more start in it, as JSON."""
+    starts = []
+    with contextlib.suppress(OSError, ValueError):
+        starts = json.loads((run.folder / RECORD).read_text(encoding="utf-8"))["commands"]
+    after = called_after(run.folder) if starts else run.after
+    return json.dumps({"after": after, "commands": [*starts, list(arguments)]}, indent=2) + "\n"

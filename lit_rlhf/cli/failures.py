@@ -1,0 +1,119 @@
+"""Exceptions of others, told in a sentence."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import re
+import sys
+import traceback
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+from lightning.pytorch import Trainer
+from lightning.pytorch.utilities.exceptions import MisconfigurationException, SIGTERMException
+
+from lit_rlhf.cli.endings import TERMINATED, RunFailed, cause
+from lit_rlhf.cli.ranks import is_first
+from lit_rlhf.cli.runs import Run
+from lit_rlhf.errors import InputError
+
+SAID = (ValueError, OSError, ImportError, MisconfigurationException)
+"""What constructors raise of what they were given; anything else is a mistake in the code and keeps its traceback."""
+NO_MEMORY = re.compile(r"out of memory|not enough memory|can't allocate memory|Unable to allocate", re.IGNORECASE)
+
+
+@contextlib.contextmanager
+def refused() -> Iterator[None]:
+    """Parsing and constructing: what they raise becomes an InputError, or is raised without jsonargparse's own around it."""
+    try:
+        yield
+    except InputError:
+        raise
+    except argparse.ArgumentError as error:
+        raise InputError(_parsed(str(error))) from original(error)
+    except Exception as error:
+        inner = original(error)
+        if isinstance(inner, InputError):
+            raise inner from None
+        if isinstance(inner, SAID):
+            raise InputError(f"{_constructor(inner)}: {_line(str(inner))}") from inner
+        raise inner from None
+
+
+def original(error: BaseException) -> BaseException:
+    """What a constructor raised: the cause, while the innermost frame is jsonargparse's."""
+    while error.__cause__ is not None and _innermost(error).startswith("jsonargparse"):
+        error = error.__cause__
+    return error
+
+
+@contextlib.contextmanager
+def explained(trainer: Trainer, data: Any, run: Run) -> Iterator[None]:
+    """Running: interruptions get their exit codes, known failures their sentence."""
+    try:
+        yield
+    except SIGTERMException:
+        _kept(run, "terminated")
+        raise SystemExit(TERMINATED if is_first() else 0) from None
+    except SystemExit:
+        if not trainer.interrupted:
+            raise
+        _kept(run, "interrupted")
+        if is_first():  # the first process kills the run when another one ends with an error
+            raise KeyboardInterrupt from None
+    except Exception as error:
+        known = _known(error, data)
+        if known is None or cause(error, InputError) is not None:
+            raise
+        raise known from error
+
+
+def _known(error: Exception, data: Any) -> Exception | None:
+    if isinstance(error, torch.OutOfMemoryError | MemoryError | RuntimeError) and NO_MEMORY.search(str(error) or "out of memory"):
+        tokens = getattr(data, "micro_batch_tokens", None)
+        return RunFailed(
+            f"out of memory with data.micro_batch_tokens={tokens}. A smaller one changes no result, only memory and time: "
+            f"--data.micro_batch_tokens={(tokens or 2) // 2}"
+        )
+    if isinstance(error, FloatingPointError):
+        return RunFailed(str(error))
+    if isinstance(error, OSError) and error.errno in (28, 122):
+        return RunFailed(f"{error.strerror}: {error.filename or 'a file of the run'}; the last checkpoint is whole")
+    if isinstance(error, MisconfigurationException):
+        return InputError(f"trainer: {_line(str(error))}")
+    if isinstance(error, RuntimeError) and str(error).startswith("Error(s) in loading state_dict"):
+        return InputError(f"ckpt_path: the checkpoint is of another model: {_line(str(error).partition(':')[2])[:300]}")
+    return None
+
+
+def _kept(run: Run, what: str) -> None:
+    """Says which checkpoint there is."""
+    last = run.folder / "checkpoints" / "last.ckpt"
+    there = f"{last} continues with the same command and --ckpt_path last" if last.is_file() else "there is no checkpoint yet"
+    if is_first():
+        print(f"{what}; {there}", file=sys.stderr)
+
+
+def _parsed(message: str) -> str:
+    """jsonargparse's answer without the types that it tried."""
+    noise = ("Does not validate", "Subtypes:", "Given value", "Errors:", "- Expected a <class 'NoneType'>")
+    lines = [line.strip() for line in message.splitlines() if line.strip() and not line.strip().startswith(noise)]
+    return _line(re.sub(r'Parser key "([^"]+)":', r"\1:", " ".join(line.removeprefix("- ") for line in lines)))
+
+
+def _line(text: str) -> str:
+    return " ".join(text.split())
+
+
+def _innermost(error: BaseException) -> str:
+    *_, (frame, _) = traceback.walk_tb(error.__traceback__)
+    return frame.f_globals.get("__name__", "")
+
+
+def _constructor(error: BaseException) -> str:
+    """The class whose constructor raised."""
+    frames = [frame for frame, _ in traceback.walk_tb(error.__traceback__)]
+    made = [frame.f_code.co_qualname for frame in frames if frame.f_code.co_name == "__init__"]
+    return next((name.rpartition(".")[0] for name in made if not name.startswith(("CommandLine", "RunLine", "Parts", "LightningCLI"))), "configuration")
