@@ -34,7 +34,8 @@ def split(arguments: Sequence[str], mistakes: Mistakes) -> tuple[list[str], list
         if not equals and waiting and not waiting[0].startswith("--"):
             value = waiting.pop(0)
         if not value:
-            mistakes.add(f"--{key}", "", f"has no value; write --{key}=VALUE (null removes a part, '\"\"' is empty text)")
+            empty = f"has no value; write --{key}=VALUE (null removes a part, '\"\"' is empty text)"
+            mistakes.add(f"--{key}", "", empty)
         elif key == "config":
             files.append(value)
         else:

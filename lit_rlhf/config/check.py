@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from lit_rlhf.config.compose import Composed
-from lit_rlhf.config.mistakes import Mistakes
+from lit_rlhf.config.mistakes import Mistakes, written
 from lit_rlhf.config.names import SYNONYMS, did_you_mean, nearest
 from lit_rlhf.config.refusals import NOT_HERE, refusals
 from lit_rlhf.config.signatures import signature_of
@@ -17,6 +17,8 @@ from lit_rlhf.config.values import Problem, Walk
 PARTS = ("losses", "algorithms", "components", "data", "callbacks")
 COMMANDS = ("fit", "validate", "test", "predict")
 _SURE = 0.75
+_FILLED = ("trainer.logger",)
+"""Parts to which the command line gives the arguments that the user did not."""
 
 
 def load_parts() -> None:
@@ -44,9 +46,9 @@ def check(composed: Composed, root: Mapping[str, Any] | None = None) -> None:
     for key, sentence in refused.items():
         mistakes.add(composed.place(key), key, sentence)
     for problem in problems(composed.tree, hints, walk):
-        if _key(problem.path) not in refused:
+        if written(problem.path) not in refused and not (problem.missing and written(problem.path) in _FILLED):
             sentence = problem.sentence + _hint(problem, walk)
-            mistakes.add(_place(composed, problem), _key(problem.path), sentence)
+            mistakes.add(_place(composed, problem), written(problem.path), sentence)
     mistakes.refuse()
 
 
@@ -55,7 +57,8 @@ def top_level() -> dict[str, Any]:
     from lightning.pytorch import LightningDataModule, LightningModule, Trainer
     from lightning.pytorch.cli import LightningCLI
 
-    hints: dict[str, Any] = {"model": LightningModule, "data": LightningDataModule, "trainer": Trainer, "seed_everything": bool | int}
+    hints: dict[str, Any] = {"model": LightningModule, "data": LightningDataModule, "trainer": Trainer}
+    hints["seed_everything"] = bool | int
     for command in COMMANDS:
         given = {"self", *LightningCLI.subcommands()[command]}
         arguments = signature_of(getattr(Trainer, command)).arguments
@@ -67,7 +70,7 @@ def problems(tree: Mapping[str, Any], hints: Mapping[str, Any], walk: Walk) -> l
     """What is wrong with a tree, key by key."""
     from lightning.pytorch import Trainer
 
-    walk.valid[""] = tuple(hints)
+    walk.valid[""], walk.given[""] = tuple(hints), tuple(tree)
     found = []
     for key, value in tree.items():
         if key not in hints:
@@ -77,12 +80,7 @@ def problems(tree: Mapping[str, Any], hints: Mapping[str, Any], walk: Walk) -> l
         elif not (value is None and key not in ("model", "data")):
             found += walk.value(value, hints[key], key)
     absent = [key for key in ("model", "data") if key in hints and key not in tree]
-    return found + [Problem(key, f"no configuration names {key}; add one with --config, as in --config dpo") for key in absent]
-
-
-def _key(path: str) -> str:
-    """The key as it may be written: without `init_args` and `class_path`."""
-    return ".".join(name for name in path.split(".") if name not in ("init_args", "class_path"))
+    return found + [Problem(key, f"no configuration has {key}; add one that has, as in --config dpo") for key in absent]
 
 
 def _place(composed: Composed, problem: Problem) -> str:
@@ -96,11 +94,15 @@ def _hint(problem: Problem, walk: Walk) -> str:
         return ""
     above = problem.path.rpartition(".")[0]
     here = [name for name in walk.valid[above] if not (above == "trainer" and name in NOT_HERE)]
-    sure = nearest(problem.unknown, here, cutoff=_SURE)
-    elsewhere = [] if sure else _elsewhere(problem.unknown, walk)
-    return f"; did you mean {(sure + elsewhere)[0]}?" if sure or elsewhere else did_you_mean(problem.unknown, here)
+    meant = (problem.unknown, *SYNONYMS.get(problem.unknown, ()))
+    exact = [name for known in meant for name in ([known] if known in here else _elsewhere(known, walk))]
+    near = nearest(problem.unknown, here, cutoff=_SURE) if problem.unknown not in SYNONYMS else []
+    best = (near + exact)[:1]
+    return f"; did you mean {best[0]}?" if best else did_you_mean(problem.unknown, here)
 
 
 def _elsewhere(name: str, walk: Walk) -> list[str]:
-    meant = (name, *SYNONYMS.get(name, ()))
-    return [_key(f"{path}.{known}").strip(".") for known in meant for path, names in walk.valid.items() if known in names]
+    """The keys of this name below other parts, those that are set before those that could be."""
+    paths = [path for path, names in walk.valid.items() if name in names]
+    paths.sort(key=lambda path: name not in walk.given[path])
+    return [written(f"{path}.{name}").strip(".") for path in paths]

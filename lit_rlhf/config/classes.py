@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import importlib
 import inspect
-import sys
 import traceback
 from collections.abc import Iterator, Sequence
 from typing import Any
@@ -28,7 +27,8 @@ def resolve(name: str, bases: Sequence[type]) -> Any:
     if len(found) > 1:
         raise NoSuchClass(f"{name} is ambiguous; write one of {', '.join(map(path_of, found))}")
     if not found:
-        raise NoSuchClass(f"there is no {expected(bases)} {name}{did_you_mean(name, [one.__name__ for one in offered(bases)])}")
+        hint = did_you_mean(name, [one.__name__ for one in offered(bases)])
+        raise NoSuchClass(f"there is no {expected(bases)} {name}{hint}")
     return found[0]
 
 
@@ -104,9 +104,7 @@ def _same_name(last: str, bases: Sequence[type]) -> str:
 
 def _failure(module: str, error: Exception) -> str:
     """One line for an exception that a user's own file raised while it was imported."""
-    file = getattr(sys.modules.get(module), "__file__", None)
     frames = traceback.extract_tb(error.__traceback__)
     inner = next((frame for frame in reversed(frames) if "importlib" not in frame.filename), None)
-    where = f" ({inner.filename}:{inner.lineno})" if inner and not isinstance(error, SyntaxError) else f" ({file})" if file else ""
-    reason = " ".join(str(error).split())
-    return f"importing {module} fails: {type(error).__name__}: {reason}{where}"
+    where = f" ({inner.filename}:{inner.lineno})" if inner and not isinstance(error, SyntaxError) else ""
+    return f"importing {module} fails: {type(error).__name__}: {' '.join(str(error).split())}{where}"

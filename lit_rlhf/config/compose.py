@@ -59,7 +59,8 @@ def compose(arguments: Sequence[str], default: str | Path | None = None) -> Comp
         default: the file where none is named.
 
     Raises:
-        ConfigErrors: a file is missing or no mapping, an override cannot be laid over it, an interpolation names nothing.
+        ConfigErrors: a file is missing or no mapping, an override cannot be laid over the files, an interpolation names
+            nothing, and so on; all of it.
     """
     mistakes, aliases = Mistakes(), Aliases()
     names, overrides = command_line.split(arguments, mistakes)
@@ -78,8 +79,9 @@ def compose(arguments: Sequence[str], default: str | Path | None = None) -> Comp
     tree = resolved(root, mistakes)
     run = _run(tree.get("run"), root, mistakes)
     mistakes.refuse()
-    kept = {key: value for key, value in tree.items() if key not in META}
-    return Composed(kept, run, tuple(files), tuple(override.text for override in overrides), root, tuple(aliases.warnings))
+    tree = {key: value for key, value in tree.items() if key not in META}
+    texts = tuple(override.text for override in overrides)
+    return Composed(tree, run, tuple(files), texts, root, tuple(aliases.warnings))
 
 
 def _file(name: str, mistakes: Mistakes) -> Path | None:

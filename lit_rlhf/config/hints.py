@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import collections.abc
 import types
 import typing
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 UNIONS = (typing.Union, types.UnionType)
@@ -35,14 +36,19 @@ def described(hint: Any) -> str:
         return "one of " + ", ".join(map(str, arguments))
     if hint in (int, float, bool, str):
         return {int: "a whole number", float: "a number", bool: "true or false", str: "text"}[hint]
-    if origin is Callable or origin is typing.get_origin(Callable[..., Any]):
-        returned = described(arguments[-1]) if arguments else "anything"
-        return f"what makes {returned}" if isinstance(arguments[-1:] and arguments[-1], type) else "a function"
-    if isinstance(origin, type) and issubclass(origin, Mapping | dict):
+    if origin is collections.abc.Callable:
+        made = arguments[-1] if arguments else None
+        return f"what makes {described(made)}" if isinstance(made, type) else "a function"
+    if isinstance(origin, type) and issubclass(origin, Mapping):
         return "a mapping"
     if isinstance(origin, type):
-        return f"a list of {described(arguments[0])}" if arguments else "a list"
-    return f"a {hint.__name__}" if isinstance(hint, type) else str(hint).replace("typing.", "")
+        return f"a list ({described(arguments[0])} each)" if arguments else "a list"
+    return a(hint.__name__) if isinstance(hint, type) else str(hint).replace("typing.", "")
+
+
+def a(noun: str) -> str:
+    """With its article."""
+    return f"an {noun}" if noun[:1] in "AEIOU" else f"a {noun}"
 
 
 def found(value: Any) -> str:
@@ -51,5 +57,5 @@ def found(value: Any) -> str:
         return "a mapping" if not value else f"a mapping with {', '.join(map(str, list(value)[:3]))}"
     if value is None or isinstance(value, bool):
         return {None: "null", True: "true", False: "false"}[value]
-    text = f"the text {value!r}" if isinstance(value, str) else f"the list {value!r}" if isinstance(value, list) else repr(value)
+    text = {str: "the text ", list: "the list "}.get(type(value), "") + repr(value)
     return text if len(text) <= 60 else text[:57] + "..."

@@ -7,6 +7,14 @@ from collections.abc import Sequence
 from lit_rlhf.errors import InputError
 
 
+_LONGEST = 80
+
+
+def written(path: str) -> str:
+    """A key as it may be written: without `init_args` and `class_path`."""
+    return ".".join(name for name in path.split(".") if name not in ("init_args", "class_path"))
+
+
 class ConfigErrors(InputError):
     """What is wrong with a configuration.
 
@@ -26,8 +34,10 @@ class Mistakes:
         self.lines: list[str] = []
 
     def add(self, place: str, key: str, sentence: str) -> None:
-        """Notes a mistake at `place`, which names the key already where it is an argument of the command line."""
-        line = f"{place}: {sentence}" if place.startswith("-") or not key else f"{place}: {key}: {sentence}"
+        """Notes a mistake of a key at a place. An argument of the command line names its own key already."""
+        own = written(place.partition("=")[0].lstrip("-").removesuffix("+")) if place.startswith("-") else ""
+        shown = place if len(place) <= _LONGEST else place[: _LONGEST - 3] + "..."
+        line = f"{shown}: {sentence}" if not key or f"{own}.".startswith(f"{key}.") else f"{shown}: {key}: {sentence}"
         if line not in self.lines:
             self.lines.append(line)
 

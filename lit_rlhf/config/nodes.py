@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from typing import Any
 
 from lit_rlhf.config.mistakes import Mistakes
-from lit_rlhf.config.names import did_you_mean
 from lit_rlhf.config.versions import VERSION, Aliases
 
 CLASS_KEYS = ("class_path", "init_args", "dict_kwargs")
@@ -71,9 +70,11 @@ class Merger:
     def over(self, old: Node | None, new: Node, path: str = "") -> Node:
         """`new` laid over `old`, which is None where nothing is there."""
         if isinstance(new.value, dict):
-            return self._elements(old, new, path) if isinstance(old and old.value, list) else self._mapping(old, new, path)
+            onto_list = old is not None and isinstance(old.value, list)
+            return self._elements(old, new, path) if onto_list else self._mapping(old, new, path)
         if isinstance(new.value, list):
-            return Node([self.over(None, node, f"{path}.{index}") for index, node in enumerate(new.value)], new.place, new.version)
+            elements = [self.over(None, node, f"{path}.{index}") for index, node in enumerate(new.value)]
+            return Node(elements, new.place, new.version)
         if old is not None and isinstance(old.value, dict) and "class_path" in old.value:
             if same_class(old.value["class_path"].value, new.value):
                 return old
@@ -107,7 +108,8 @@ class Merger:
             return {"class_path": old}
         if chosen is None and new.place.startswith("-"):
             key, found = next(iter(new.value)), old.value
-            self.mistakes.add(new.place, path, f"{path} is {found!r} ({old.place}) and has nothing below it, so no {key}")
+            sentence = f"{path} is {found!r} ({old.place}) and has nothing below it, so no {key}"
+            self.mistakes.add(new.place, path, sentence)
         return {}
 
     def _put(self, mapping: dict[str, Node], key: str, node: Node, path: str) -> None:
@@ -119,9 +121,11 @@ class Merger:
             return
         kept = before.value if before is not None and before.value is not None else []
         if not isinstance(kept, list):
-            self.mistakes.add(node.place, below, f"{below} is no list ({before.place}), so {key} cannot append to it")
+            sentence = f"{below} is no list ({before.place}), so {key} cannot append to it"
+            self.mistakes.add(node.place, below, sentence)
             return
-        added = self.over(None, node if isinstance(node.value, list) else Node([node], node.place, node.version), below)
+        several = node if isinstance(node.value, list) else Node([node], node.place, node.version)
+        added = self.over(None, several, below)
         mapping[name] = Node([*kept, *added.value], node.place, node.version)
 
     def _elements(self, old: Node, new: Node, path: str) -> Node:
@@ -131,8 +135,7 @@ class Merger:
             if key.isdigit() and int(key) < len(elements):
                 elements[int(key)] = self.over(elements[int(key)], node, f"{path}.{key}")
                 continue
-            valid = [str(index) for index in range(len(elements))]
-            hint = did_you_mean(key, valid) if key.isdigit() else ""
-            found = f"{path} is a list of {len(elements)} ({old.place}); its elements are reached by index from 0, not {key!r}"
-            self.mistakes.add(node.place, path, f"{found}{hint}, and {path}+ appends")
+            there = f"{path} is a list of {len(elements)} ({old.place})"
+            sentence = f"{there}: an element is reached by its index from 0, not by {key!r}; {path}+ appends"
+            self.mistakes.add(node.place, path, sentence)
         return Node(elements, old.place, old.version)

@@ -20,18 +20,20 @@ def find(name: str) -> Path | None:
     """The file of `--config NAME`, or None."""
     if Path(name).is_file():
         return Path(name)
-    bare = name.removesuffix(".yaml") + ".yaml"
-    return next((folder / bare for folder in folders() if not Path(name).is_absolute() and (folder / bare).is_file()), None)
+    files = [folder / f"{_bare(name)}.yaml" for folder in folders()]
+    return next((file for file in files if file.is_file()), None)
 
 
 def missing(name: str) -> str:
-    """What to say of a name that no file has."""
-    known = dict.fromkeys(
-        path.relative_to(folder).with_suffix("").as_posix() for folder in folders() for path in sorted(folder.rglob("*.yaml"))
-    )
-    beside = [str(path) for path in sorted(Path(name).parent.glob("*.y*ml"))] if Path(name).parent.is_dir() else []
-    wanted = name.removesuffix(".yaml").removeprefix("configs/")
-    near = nearest(wanted, known, 3) or [known_name for known_name in known if known_name.rpartition("/")[2] == Path(wanted).stem]
-    offered = list(dict.fromkeys(nearest(name, beside, 2) + near))[:3]
-    hint = f"; near are {', '.join(offered)}" if offered else f"; there is {', '.join(list(known)[:12])}" if known else ""
-    return f"there is no such file, and configs/ has no {wanted}.yaml{hint}"
+    """What to say of a name that no file has: the nearest that there are."""
+    found = [path.relative_to(folder) for folder in folders() for path in sorted(folder.rglob("*.yaml"))]
+    known = list(dict.fromkeys(path.with_suffix("").as_posix() for path in found))
+    beside = [str(path) for path in sorted(Path(name).parent.glob("*.y*ml"))]
+    namesakes = [one for one in known if one.rpartition("/")[2] == Path(name).stem]
+    near = dict.fromkeys(nearest(name, beside, 2) + nearest(_bare(name), known, 3) + namesakes)
+    hint = f"near are {', '.join(list(near)[:3])}" if near else f"there is {', '.join(known[:12])}"
+    return f"there is no such file, nor one of this name in configs/; {hint}"
+
+
+def _bare(name: str) -> str:
+    return name.removesuffix(".yaml").removeprefix("configs/")

@@ -17,6 +17,7 @@ FLOAT = re.compile(
     r"|[-+]?\.[0-9_]+(?:[eE][-+]?[0-9]+)?$|[-+]?\.(?:inf|Inf|INF)$|\.(?:nan|NaN|NAN)$"
 )
 INT = re.compile(r"[-+]?0b[0-1_]+$|[-+]?0x[0-9a-fA-F_]+$|[-+]?(?:0|[1-9][0-9_]*)$")
+_PLAIN = ("tag:yaml.org,2002:map", "tag:yaml.org,2002:seq")
 _OTHERS = {"tag:yaml.org,2002:float", "tag:yaml.org,2002:int", "tag:yaml.org,2002:timestamp"}
 
 
@@ -43,7 +44,9 @@ def read_file(path: Path, mistakes: Mistakes) -> Node | None:
     try:
         root = Reading(text, mistakes, str(path)).node()
     except yaml.MarkedYAMLError as error:
-        mistakes.add(*_syntax(path, error), "")
+        mark = error.problem_mark or error.context_mark
+        context = f", {error.context}" if error.context else ""
+        mistakes.add(f"{path}:{mark.line + 1}:{mark.column + 1}", "", f"{error.problem}{context}")
         return None
     except yaml.YAMLError as error:
         mistakes.add(str(path), "", f"is no YAML ({' '.join(str(error).split())})")
@@ -53,7 +56,7 @@ def read_file(path: Path, mistakes: Mistakes) -> Node | None:
         return None
     if not isinstance(root.value, dict):
         found = type(root.plain()).__name__
-        mistakes.add(str(path), "", f"is a {found} at its top; expected a mapping with the keys model, data and trainer")
+        mistakes.add(str(path), "", f"is a {found}; a configuration is a mapping with the keys model, data and trainer")
         return None
     return root
 
@@ -69,17 +72,12 @@ def read_value(text: str, place: str, mistakes: Mistakes, version: int) -> Node:
         return Node(text, place, version)
 
 
-def _syntax(path: Path, error: yaml.MarkedYAMLError) -> tuple[str, str]:
-    mark = error.problem_mark or error.context_mark
-    context = f" {error.context}" if error.context else ""
-    return f"{path}:{mark.line + 1}:{mark.column + 1}", f"wrong YAML: {error.problem}{context}"
-
-
 class Reading:
     """One text in YAML. `place` is a file, to which lines are added, or an argument."""
 
     def __init__(self, text: str, mistakes: Mistakes, place: str, version: int = VERSION) -> None:
         self.loader, self.mistakes, self.place, self.version = Loader(text), mistakes, place, version
+        self.open: list[yaml.Node] = []
 
     def node(self) -> Node | None:
         """The value of the text, or None where there is none."""
@@ -95,12 +93,18 @@ class Reading:
 
     def _node(self, written: yaml.Node, path: str) -> Node:
         value: Any
+        if isinstance(written, yaml.ScalarNode):
+            return Node(self.loader.construct_object(written), self._at(written), self.version)
+        if written in self.open or written.tag not in _PLAIN:
+            inside = "a value inside itself"
+            problem = inside if written in self.open else f"the tag {written.tag}, which is not read here"
+            raise yaml.constructor.ConstructorError(None, None, problem, written.start_mark)
+        self.open.append(written)
         if isinstance(written, yaml.MappingNode):
             value = self._mapping(written, path)
-        elif isinstance(written, yaml.SequenceNode):
-            value = [self._node(element, f"{path}.{index}") for index, element in enumerate(written.value)]
         else:
-            value = self.loader.construct_object(written)
+            value = [self._node(element, f"{path}.{index}") for index, element in enumerate(written.value)]
+        self.open.pop()
         return Node(value, self._at(written), self.version)
 
     def _mapping(self, written: yaml.MappingNode, path: str) -> dict[str, Node]:
@@ -119,7 +123,8 @@ class Reading:
             name, line = str(key.value), key.start_mark.line + 1
             if name in first and name != "<<":
                 full = f"{path}.{name}".strip(".")
-                self.mistakes.add(self._at(key), full, f"{name} is there already (line {first[name]}); a key is written once")
+                sentence = f"{name} is there already (line {first[name]}); a key is written once"
+                self.mistakes.add(self._at(key), full, sentence)
             first.setdefault(name, line)
 
     def _version(self, root: yaml.MappingNode) -> int:
@@ -128,7 +133,8 @@ class Reading:
         for key, value in given:
             found = self.loader.construct_object(value) if isinstance(value, yaml.ScalarNode) else None
             if not isinstance(found, int) or isinstance(found, bool) or found < 0:
-                self.mistakes.add(self._at(key), "version", f"{value.value!r} is no version; the present one is {VERSION}")
+                sentence = f"{value.value!r} is no version; the present one is {VERSION}"
+                self.mistakes.add(self._at(key), "version", sentence)
             elif found > VERSION:
                 newer = f"is {found}, and this release reads versions up to {VERSION}; install a newer lit_rlhf"
                 self.mistakes.add(self._at(key), "version", newer)

@@ -14,7 +14,7 @@ NOT_HERE = {
     "gradient_clip_val": (None, CLIPPING),
     "gradient_clip_algorithm": (None, f"{CLIPPING}, which clips the norm"),
     "accumulate_grad_batches": (1, ACCUMULATION),
-    "overfit_batches": (0, "repeats batches, which the data plan does not know; write trainer.limit_train_batches, or fewer rows"),
+    "overfit_batches": (0, "repeats batches, which the data plan does not know; write trainer.limit_train_batches"),
 }
 """Argument of the Trainer -> the value that does nothing, and the sentence for every other."""
 ELSEWHERE = {

@@ -6,53 +6,84 @@ import re
 from collections.abc import Iterator
 from typing import Any
 
-from omegaconf import DictConfig, ListConfig, OmegaConf
+from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from lit_rlhf.config.mistakes import Mistakes
+from lit_rlhf.config.mistakes import Mistakes, written
 from lit_rlhf.config.names import did_you_mean
 from lit_rlhf.config.nodes import Node
 
 
 def resolved(root: Node, mistakes: Mistakes) -> dict[str, Any]:
     """The plain tree of a node with every interpolation resolved."""
-    config = OmegaConf.create(root.plain())
-    known = [path for path, _ in _paths(root, "")]
-    return _value(root, config, "", known, mistakes)
+    return Resolver(root, mistakes).container(root, "")
 
 
-def _value(node: Node, config: Any, path: str, known: list[str], mistakes: Mistakes) -> Any:
-    if isinstance(node.value, dict):
-        return {key: _entry(child, config, key, f"{path}.{key}".strip("."), known, mistakes) for key, child in node.value.items()}
-    return [_entry(child, config, index, f"{path}.{index}", known, mistakes) for index, child in enumerate(node.value)]
+class Resolver:
+    """Reads values through OmegaConf, and notes those that it cannot."""
 
+    def __init__(self, root: Node, mistakes: Mistakes) -> None:
+        self.mistakes, self.root = mistakes, root
+        self.broken = {path for path, node in _below(root, "") if not self._parses(path, node)}
+        self.config = OmegaConf.create(self._without_broken(root, ""))
 
-def _entry(node: Node, config: Any, key: Any, path: str, known: list[str], mistakes: Mistakes) -> Any:
-    if not isinstance(node.value, dict | list | str):
-        return node.value
-    try:
-        value = config[key]
+    def container(self, node: Node, path: str, config: Any = None) -> Any:
+        """The values of a mapping or a list."""
+        config = self.config if config is None else config
+        if isinstance(node.value, list):
+            return [self._entry(child, config, key, below) for key, child, below in _children(node, path)]
+        return {key: self._entry(child, config, key, below) for key, child, below in _children(node, path)}
+
+    def _entry(self, node: Node, config: Any, key: Any, path: str) -> Any:
         if isinstance(node.value, dict | list):
-            return _value(node, value, path, known, mistakes)
-        return OmegaConf.to_container(value, resolve=True) if isinstance(value, DictConfig | ListConfig) else value
-    except OmegaConfBaseException as error:
-        mistakes.add(node.place, path, _sentence(node, error, known))
-        return None
+            return self.container(node, path, config[key])
+        if not isinstance(node.value, str) or path in self.broken:
+            return node.value
+        try:
+            value = config[key]
+            return OmegaConf.to_container(value, resolve=True) if OmegaConf.is_config(value) else value
+        except OmegaConfBaseException as error:
+            self.mistakes.add(node.place, written(path), self._sentence(node.value, error))
+            return None
+
+    def _sentence(self, text: str, error: Exception) -> str:
+        if text == "???":
+            return "??? must be replaced by a value"
+        reason = str(error).splitlines()[0]
+        missing = re.search(r"Interpolation key '(.+?)' not found", reason)
+        if missing is None:
+            return f"{text}: {reason.rpartition('resolving interpolation: ')[2].strip(chr(34))}"
+        above = missing[1].rpartition(".")[0]
+        known = [path for path, _ in _below(self.root, "")]
+        beside = [path for path in known if path.rpartition(".")[0] == above]
+        return f"{text}: there is no {missing[1]}{did_you_mean(missing[1], beside or known)}"
+
+    def _parses(self, path: str, node: Node) -> bool:
+        if not isinstance(node.value, str) or "${" not in node.value:
+            return True
+        try:
+            OmegaConf.create([node.value])
+        except OmegaConfBaseException as error:
+            self.mistakes.add(node.place, written(path), f"wrong interpolation: {str(error).splitlines()[0]}")
+            return False
+        return True
+
+    def _without_broken(self, node: Node, path: str) -> Any:
+        if isinstance(node.value, dict):
+            return {key: self._without_broken(child, below) for key, child, below in _children(node, path)}
+        if isinstance(node.value, list):
+            return [self._without_broken(child, below) for _, child, below in _children(node, path)]
+        return None if path in self.broken else node.value
 
 
-def _sentence(node: Node, error: Exception, known: list[str]) -> str:
-    reason = str(error).splitlines()[0]
-    if node.value == "???":
-        return "??? must be replaced by a value"
-    missing = re.search(r"Interpolation key '(.+?)' not found", reason)
-    if missing is None:
-        return f"{node.value}: {reason}"
-    return f"{node.value}: there is no {missing[1]}{did_you_mean(missing[1], known)}"
+def _children(node: Node, path: str) -> Iterator[tuple[Any, Node, str]]:
+    """Key or index, node and path of everything directly below."""
+    elements = enumerate(node.value) if isinstance(node.value, list) else ()
+    items = node.value.items() if isinstance(node.value, dict) else elements
+    yield from ((key, child, f"{path}.{key}".strip(".")) for key, child in items)
 
 
-def _paths(node: Node, path: str) -> Iterator[tuple[str, Node]]:
-    children = node.value.items() if isinstance(node.value, dict) else enumerate(node.value) if isinstance(node.value, list) else ()
-    for key, child in children:
-        below = f"{path}.{key}".strip(".")
+def _below(node: Node, path: str) -> Iterator[tuple[str, Node]]:
+    for _, child, below in _children(node, path):
         yield below, child
-        yield from _paths(child, below)
+        yield from _below(child, below)

@@ -1,4 +1,4 @@
-"""What a class or a function takes, read from its signature and, through `super().__init__(**kwargs)`, from its parents'."""
+"""What a class or a function takes: its signature and, through `super().__init__(**kwargs)`, its parents'."""
 
 from __future__ import annotations
 
@@ -17,10 +17,12 @@ _POSITIONAL = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_O
 
 @dataclass(frozen=True)
 class Argument:
-    """One argument: its type (Any where it cannot be read) and its default (`inspect.Parameter.empty` where it is required)."""
+    """One argument of a class or function."""
 
     hint: Any
+    """Its type; Any where it cannot be read."""
     default: Any
+    """`inspect.Parameter.empty` where it is required."""
 
     @property
     def required(self) -> bool:
@@ -64,7 +66,7 @@ def _of_class(target: type) -> Signature:
         if passed is None:
             return Signature(arguments, open=True)
         positions, names = passed
-        following = next((later for later in owners[owners.index(owner) + 1:]), None)
+        following = next(iter(owners[owners.index(owner) + 1:]), None)
         if following is not None and positions:
             names |= set(list(_own(following.__init__, following, True)[0].arguments)[:positions])
         given |= names
@@ -121,6 +123,8 @@ def _passed_on(init: Callable[..., Any]) -> tuple[int, set[str]] | None:
 def _forwards(call: ast.Call, others: str | None) -> bool:
     """Whether a call is `super().__init__(..., **others)`."""
     function = call.func
-    parent = isinstance(function, ast.Attribute) and function.attr == "__init__" and isinstance(function.value, ast.Call)
-    passed = any(word.arg is None and isinstance(word.value, ast.Name) and word.value.id == others for word in call.keywords)
-    return parent and isinstance(function.value.func, ast.Name) and function.value.func.id == "super" and passed
+    passed = [word.value for word in call.keywords if word.arg is None]
+    if not any(isinstance(value, ast.Name) and value.id == others for value in passed):
+        return False
+    parent = function.value if isinstance(function, ast.Attribute) and function.attr == "__init__" else None
+    return isinstance(parent, ast.Call) and isinstance(parent.func, ast.Name) and parent.func.id == "super"

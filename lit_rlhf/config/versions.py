@@ -1,7 +1,7 @@
 """The version of a configuration file, and what was renamed since.
 
-A file without `version` is read as the present one. An old name is rewritten, with one warning line, while files of the version
-that knew it are read: for one release.
+A file without `version` is read as one of the present version. An old name in an older file is rewritten, with one
+warning line, for one release.
 """
 
 from __future__ import annotations
@@ -64,7 +64,8 @@ class Aliases:
         return dataclasses.replace(arguments, value=present)
 
     def _warn(self, place: str, old: str, change: Change) -> None:
-        line = f"{place}: {old} is called {change.to} since version {change.since}; the old name is read for one release"
+        since = f"is called {change.to} since version {change.since}; the old name is read for one release"
+        line = f"{place}: {old} {since}"
         if line not in self.warnings:
             self.warnings.append(line)
 
@@ -73,4 +74,5 @@ def _of(table: Mapping[str, Any], class_path: Any) -> Any | None:
     """The entry of a class that is named by its path or by its last part."""
     if not isinstance(class_path, str):
         return None
-    return table.get(class_path) or next((row for name, row in table.items() if name.rpartition(".")[2] == class_path), None)
+    short = {name.rpartition(".")[2]: entry for name, entry in table.items()}
+    return table.get(class_path) or short.get(class_path)
