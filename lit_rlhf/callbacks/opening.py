@@ -1,4 +1,4 @@
-"""What a run prints before it begins: its data and the size of its parts."""
+"""What a run prints before it begins: its data and the size of its parts; and where there is nothing left to do."""
 
 from __future__ import annotations
 
@@ -9,6 +9,9 @@ from torch import nn
 class Opening(Callback):
     """Prints the data report before any weight is read, and the parameters of every part once they are."""
 
+    def __init__(self) -> None:
+        self._trained = False
+
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         report = getattr(trainer.datamodule, "report", None)
         if stage == "fit" and report is not None and trainer.is_global_zero:
@@ -17,6 +20,13 @@ class Opening(Callback):
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         if trainer.is_global_zero:
             print("\n".join(sized(name, part) for name, part in getattr(pl_module, "parts", ())))
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self._trained = True
+
+    def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        if not self._trained and trainer.is_global_zero:
+            print(f"nothing is left to do: the checkpoint has {trainer.global_step} updates; raise the limit of trainer to go on")
 
 
 def sized(name: str, part: nn.Module) -> str:

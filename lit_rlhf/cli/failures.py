@@ -17,6 +17,7 @@ from lightning.pytorch.utilities.exceptions import MisconfigurationException, SI
 from lit_rlhf.cli.endings import TERMINATED, RunFailed, cause
 from lit_rlhf.cli.ranks import is_first
 from lit_rlhf.cli.runs import Run
+from lit_rlhf.config import Composed, ConfigErrors
 from lit_rlhf.errors import InputError
 
 SAID = (ValueError, OSError, ImportError, MisconfigurationException)
@@ -47,6 +48,20 @@ def original(error: BaseException) -> BaseException:
     while error.__cause__ is not None and _innermost(error).startswith("jsonargparse"):
         error = error.__cause__
     return error
+
+
+@contextlib.contextmanager
+def located(composed: Composed) -> Iterator[None]:
+    """Puts the place that set a key before a sentence that begins with the key."""
+    try:
+        yield
+    except InputError as error:
+        key = re.match(r"((?:model|data|trainer)(?:\.\w+)+): ", str(error))
+        if key is None or isinstance(error, ConfigErrors):
+            raise
+        place = composed.place(key[1])
+        sentence = str(error).removeprefix(key[0]) if place.startswith("-") else str(error)
+        raise InputError(f"{place}: {sentence}") from error
 
 
 @contextlib.contextmanager

@@ -37,6 +37,9 @@ class ConfigRecord(SaveConfigCallback):
         self.run, self.composed, self.command = run, composed, command
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Nothing yet: a run that cannot load its data or its weights leaves no record."""
+
+    def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         if self.already_saved or not trainer.is_global_zero:
             return
         self.already_saved, folder = True, self.run.folder

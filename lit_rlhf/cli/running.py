@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import itertools
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -12,7 +13,7 @@ import yaml
 
 from lit_rlhf.cli.agreement import agreed
 from lit_rlhf.cli.ranks import is_first
-from lit_rlhf.cli.runs import Request, decide, release
+from lit_rlhf.cli.runs import Request, config_of, decide, release
 from lit_rlhf.config import Composed, compose
 
 QUICKSTART = Path(__file__).parents[1] / "assets" / "quickstart.yaml"
@@ -33,12 +34,12 @@ def command(name: str, arguments: Sequence[str]) -> None:
         from lit_rlhf.cli.explaining import explain
 
         return explain(name, kept, asked[0], QUICKSTART)
-    composed = compose(kept, default=QUICKSTART if name == "fit" else None)
+    composed = compose(kept, default=config_of(given(kept, "run"), given(kept, "ckpt_path")) or QUICKSTART)
     _say(*composed.warnings, to=sys.stderr)
     if "--print_config" in flags:
         return print(printed(composed), end="")
-    if QUICKSTART in composed.files:
-        _say("The quick start: soft-label PRA on the built-in task (lit_rlhf/assets/quickstart.yaml); --config NAME trains something else")
+    if composed.files == (QUICKSTART,):
+        _say("The quick start: soft-label PRA on the built-in task (lit_rlhf/assets/quickstart.yaml); --config NAME is another run")
     request = Request(name, tuple(arguments), composed.run, composed.files, composed.tree.get("ckpt_path"), composed.place)
     if "--check" in flags:
         run = decide(request)
@@ -56,6 +57,16 @@ def command(name: str, arguments: Sequence[str]) -> None:
 
 
 fit, validate, test, predict = (functools.partial(command, name) for name in ("fit", "validate", "test", "predict"))
+
+
+def given(arguments: Sequence[str], key: str) -> str | None:
+    """The value of `--key=value` or `--key value`, the last one; None where it is not among the arguments."""
+    found = None
+    for word, following in itertools.zip_longest(arguments, arguments[1:]):
+        name, equals, value = word.partition("=")
+        if name == f"--{key}":
+            found = value if equals else following
+    return found
 
 
 def printed(composed: Composed) -> str:

@@ -16,6 +16,10 @@ RUNS = Path("runs")
 RECORD = Path("given") / "command.json"
 """In a run directory: what a run without a name was called after, and the command lines of its starts."""
 
+FOLDERS = ("checkpoints", "parts", "given")
+LEFT_OVER = ("events.out.tfevents", "hparams.yaml")
+"""What loggers write before the data are read."""
+
 
 @dataclass(frozen=True)
 class Run:
@@ -48,6 +52,11 @@ class Request:
     """`--ckpt_path`."""
     place: Callable[[str], str] = field(default=str, compare=False)
     """Where a key was set, for messages."""
+
+    def at(self, key: str) -> str:
+        """Where a key was set and, where the place does not say it, which: `dpo.yaml:2: run`, `--run=mine`."""
+        place = self.place(key)
+        return place if place.startswith("-") else f"{place}: {key}"
 
     @property
     def after(self) -> str:
@@ -83,7 +92,7 @@ def decide(request: Request) -> Run:
     own = [request.name] if request.name else numbered(request.after)
     if request.asked in ("last", "best"):
         return _own(request, own[-1] if own else request.after)
-    checkpoint = find(request.asked, request.place("ckpt_path"))
+    checkpoint = find(request.asked, request.at("ckpt_path"))
     home = run_of(checkpoint)
     if home is not None and (home in own or request.name is None and request.command != "fit"):
         return Run(home, checkpoint, note=f"run: {RUNS / home}, from {checkpoint}")
@@ -99,7 +108,7 @@ def _own(request: Request, name: str) -> Run:
             return Run(name, checkpoint, after, note=f"run: {folder}, from {checkpoint}")
         if request.command == "fit":
             return Run(name, None, after, note=f"run: {folder}; there is no checkpoint yet, so it starts")
-    return Run(name, find(f"{folder}:{request.asked}", request.place("ckpt_path")), after)
+    return Run(name, find(f"{folder}:{request.asked}", request.at("ckpt_path")), after)
 
 
 def _new(request: Request, checkpoint: Path | None = None) -> Run:
@@ -110,7 +119,7 @@ def _new(request: Request, checkpoint: Path | None = None) -> Run:
     if is_used(RUNS / request.name):
         other = free_name(request.name)
         raise InputError(
-            f"{request.place('run')}: {RUNS / request.name} has a run already\n"
+            f"{request.at('run')}: {RUNS / request.name} has a run already\n"
             f"  this continues it:      {request.line('--ckpt_path last')}\n"
             f"  this starts another:    {request.line(f'--run={other}')}"
         )
@@ -120,7 +129,7 @@ def _new(request: Request, checkpoint: Path | None = None) -> Run:
 def _refuse_bad_name(request: Request) -> None:
     if request.name is not None and not re.fullmatch(r"[\w+=,][\w.+=,-]*(/[\w+=,][\w.+=,-]*)*", request.name):
         raise InputError(
-            f"{request.place('run')}: {request.name!r} is no name of a run; expected letters, digits and . _ - + = , in one "
+            f"{request.at('run')}: {request.name!r} is no name of a run; expected letters, digits and . _ - + = , in one "
             "or more parts with / between them"
         )
 
@@ -153,11 +162,27 @@ def run_of(checkpoint: Path) -> str | None:
     return folder.parent.relative_to(RUNS.resolve()).as_posix()
 
 
+def config_of(name: str | None, asked: str | None) -> Path | None:
+    """The configuration of the run that is named, or whose checkpoint is asked for; None where there is none.
+
+    Args:
+        name: from `--run=NAME`.
+        asked: `--ckpt_path`.
+    """
+    if asked is None or name is None and asked in ("last", "best"):
+        return None
+    own = RUNS / name if name is not None else Path(asked.removesuffix(":last").removesuffix(":best"))
+    folder = own.parents[1] if own.suffix == ".ckpt" and own.parent.name == "checkpoints" else own
+    return folder / "config.yaml" if (folder / "config.yaml").is_file() else None
+
+
 def is_used(folder: Path) -> bool:
     """Whether a directory has files of a run; runs below it are others."""
     if not folder.exists():
         return False
-    return not folder.is_dir() or any(path.is_file() or path.name in ("checkpoints", "parts", "given") for path in folder.iterdir())
+    return not folder.is_dir() or any(
+        path.name in FOLDERS or path.is_file() and not path.name.startswith(LEFT_OVER) for path in folder.iterdir()
+    )
 
 
 def numbered(after: str) -> list[str]:
@@ -199,8 +224,12 @@ def claim(request: Request) -> Run:
 
 
 def release(run: Run) -> None:
-    """Takes away what `claim` made, where nothing was written into it."""
+    """Takes away a directory that was made for a run which did not begin."""
     folder = run.folder
+    if run.fresh and not is_used(folder):
+        for path in folder.glob("*") if folder.is_dir() else ():
+            if path.name.startswith(LEFT_OVER):
+                path.unlink()
     while folder != RUNS.parent:
         try:
             folder.rmdir()

@@ -13,8 +13,8 @@ from lightning.pytorch.loggers import TensorBoardLogger
 from lit_rlhf.callbacks import default_callbacks
 from lit_rlhf.callbacks.precision import choose_precision
 from lit_rlhf.cli import quiet
-from lit_rlhf.cli.checking import check_parts
-from lit_rlhf.cli.failures import explained, refused
+from lit_rlhf.cli.checking import check_data, check_parts
+from lit_rlhf.cli.failures import explained, located, refused
 from lit_rlhf.cli.ranks import is_first
 from lit_rlhf.cli.record import ConfigRecord
 from lit_rlhf.cli.runs import RUNS, Run
@@ -130,7 +130,8 @@ def train(command: str, composed: Composed, run: Run, words: Sequence[str]) -> N
     check(composed)
     if run.note and is_first():
         print(run.note)
-    RunLine(composed, command, run, words)
+    with located(composed):
+        RunLine(composed, command, run, words)
 
 
 def check_all(composed: Composed, run: Run) -> None:
@@ -139,13 +140,12 @@ def check_all(composed: Composed, run: Run) -> None:
     Raises:
         InputError: naming what is wrong.
     """
-    from lit_rlhf.cli.checking import check_data
-
     quiet.install()
     check(composed)
-    made = RunLine(composed, "fit", run, dry=True)
-    check_parts(made.model, made.trainer)
-    check_data(made.model, made.datamodule)
+    with located(composed):
+        made = RunLine(composed, "fit", run, dry=True)
+        check_parts(made.model, made.trainer)
+        check_data(made.model, made.datamodule)
     print(f"{type(made.model).__name__} on {type(made.datamodule).__name__}: everything fits. It would write {run.folder}")
 
 
@@ -154,5 +154,6 @@ def parts(composed: Composed) -> tuple[LightningModule, LightningDataModule]:
     quiet.install()
     check(composed)
     tree = {key: composed.tree[key] for key in ("model", "data", "seed_everything") if key in composed.tree}
-    made = Parts(tree, None, {})
+    with located(composed):
+        made = Parts(tree, None, {})
     return made.model, made.datamodule
