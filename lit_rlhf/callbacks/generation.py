@@ -29,7 +29,7 @@ def complete(
         net: a causal language model of transformers or peft.
         prompts: token ids.
         stop: ids that end a completion.
-        max_new_tokens: a completion is cut there.
+        max_new_tokens: a completion is cut there, or where the model knows no further position.
         temperature: 0 takes the likeliest token.
         seed: of the draws; the global random state does not move.
     """
@@ -42,8 +42,9 @@ def complete(
     for row, prompt in enumerate(prompts):  # on the left: the next token follows at the same place in every row
         ids[row, longest - len(prompt) :] = torch.tensor(prompt)
         mask[row, longest - len(prompt) :] = 1
+    room = (getattr(net.config, "max_position_embeddings", None) or longest + max_new_tokens) - longest
     settings = GenerationConfig(
-        do_sample=temperature > 0, max_new_tokens=max_new_tokens, eos_token_id=list(stop) or None, pad_token_id=pad,
+        do_sample=temperature > 0, max_new_tokens=max(1, min(max_new_tokens, room)), eos_token_id=list(stop) or None, pad_token_id=pad,
         **({"temperature": temperature, "top_k": 0, "top_p": 1.0} if temperature > 0 else {}),
     )
     with _own_random(device, seed), evaluating(net), _settings(net, settings):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from transformers import LlamaConfig, LlamaForCausalLM
+from transformers import GPT2Config, GPT2LMHeadModel, LlamaConfig, LlamaForCausalLM
 
 from lit_rlhf.callbacks.generation import complete, evaluating
 
@@ -90,3 +90,10 @@ def test_adapters_generate_too(net):
     rows = complete(wrapped, PROMPTS, [STOP], 9, 0.0, seed=0)
     assert [row.tolist() for row in rows] == [greedy(net, prompt, 9) for prompt in PROMPTS]
     assert wrapped.generation_config is before
+
+
+def test_a_completion_ends_where_the_model_knows_no_further_position():
+    torch.manual_seed(0)
+    net = GPT2LMHeadModel(GPT2Config(vocab_size=24, n_positions=8, n_embd=16, n_layer=1, n_head=2)).eval()
+    rows = complete(net, PROMPTS, [], 9, 0.0, seed=0)
+    assert [len(row) for row in rows] == [4, 4, 4]
