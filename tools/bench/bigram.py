@@ -6,6 +6,7 @@ between losses, down to rounding in float64.
 
 from __future__ import annotations
 
+import dataclasses
 from dataclasses import dataclass
 
 import torch
@@ -35,7 +36,8 @@ class Bigram(nn.Module):
 
     def __init__(self, seed: int, dtype: torch.dtype = torch.float64) -> None:
         super().__init__()
-        draws = torch.randn(VOCABULARY, VOCABULARY, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+        generator = torch.Generator().manual_seed(seed)
+        draws = torch.randn(VOCABULARY, VOCABULARY, generator=generator, dtype=torch.float64)
         self.weight = nn.Parameter(draws.to(dtype))
 
     def forward(self, input_ids: Tensor, labels: Tensor | None = None, **ignored: object) -> Scores:
@@ -63,4 +65,12 @@ def make_rows(lengths: list[tuple[int, int, int]], seed: int = 0) -> list[Row]:
     def draw(count: int) -> list[int]:
         return torch.randint(0, PAD, (count,), generator=generator).tolist()
 
-    return [(draw(prompt), [*draw(chosen - 1), END], [*draw(rejected - 1), END]) for prompt, chosen, rejected in lengths]
+    return [(draw(prompt), [*draw(one - 1), END], [*draw(other - 1), END]) for prompt, one, other in lengths]
+
+
+class Unaligned(Bigram):
+    """A `Bigram` that reports sum_v p_v^2 = 1, so that TRL's weights of WPO are plain likelihoods."""
+
+    def forward(self, input_ids: Tensor, labels: Tensor | None = None, **ignored: object) -> Scores:
+        scores = super().forward(input_ids, labels)
+        return dataclasses.replace(scores, log_sum_sq_probs=torch.zeros_like(scores.log_probs))

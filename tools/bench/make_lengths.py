@@ -1,9 +1,9 @@
 """Token lengths of a preference file: `python tools/bench/make_lengths.py FILE [OUT]`.
 
 FILE is the public hh-rlhf test file of harmless-base (`{"chosen": ..., "rejected": ...}` a line, gzipped or not), both
-whole transcripts. Writes one line `prompt,chosen,rejected` for every pair whose two prompts are equal, in the order of the
-file, counted with a byte-level BPE tokenizer of 8,192 entries trained on the same text; the terminator of a completion
-counts as one token, and no text is kept.
+whole transcripts. Writes one line `prompt,chosen,rejected` for every pair whose two prompts are equal, in the order of
+the file, counted with a byte-level BPE tokenizer of 8,192 entries trained on the same text; the terminator of a
+completion counts as one token, and no text is kept.
 """
 
 from __future__ import annotations
@@ -44,7 +44,8 @@ def train_tokenizer(texts: list[str], entries: int = 8192) -> Tokenizer:
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     tokenizer.decoder = decoders.ByteLevel()
     alphabet = pre_tokenizers.ByteLevel.alphabet()
-    tokenizer.train_from_iterator(texts, trainers.BpeTrainer(vocab_size=entries, initial_alphabet=alphabet, show_progress=False))
+    trainer = trainers.BpeTrainer(vocab_size=entries, initial_alphabet=alphabet, show_progress=False)
+    tokenizer.train_from_iterator(texts, trainer)
     return tokenizer
 
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import resource
 import statistics
 import sys
+import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -35,6 +37,27 @@ class Run:
     @classmethod
     def load(cls, path: Path) -> Run:
         return cls(**json.loads(path.read_text()))
+
+
+class Clock:
+    """Marks the ends of optimizer steps."""
+
+    def __init__(self) -> None:
+        self.marks: list[float] = []
+
+    def mark(self) -> None:
+        self.marks.append(time.perf_counter())
+
+    def run(self, losses: list[float], grad_norms: list[float], warmup: int, base_mib: float) -> Run:
+        """What was measured, the first `warmup` steps left out of the times.
+
+        Raises:
+            ValueError: `warmup` is below 1: when the first step began is not known.
+        """
+        if warmup < 1:
+            raise ValueError(f"warmup is {warmup}; a step lasts from the end of the one before, so it is at least 1")
+        seconds = [after - before for before, after in itertools.pairwise(self.marks)]
+        return Run(losses, grad_norms, seconds[warmup - 1 :], base_mib, peak_mib())
 
 
 def relative_difference(ours: list[float], theirs: list[float]) -> float:

@@ -2,22 +2,22 @@
 
 from __future__ import annotations
 
-import offline  # noqa: F401  (before TRL and datasets are imported)
-
 import sys
-import time
 import warnings
 from pathlib import Path
 
 from datasets import Dataset
-from measured import Run, peak_mib
+from measured import Clock, peak_mib
 from transformers import AutoTokenizer, TrainerCallback
 from trl import DPOConfig, DPOTrainer
+from words import as_text
 from workload import LEARNING_RATE, PAIRS_PER_STEP, TAU, Workload
 
+TUNED = {"gradient_checkpointing": False, "logging_steps": 1000}
 VARIANTS = {
     "trl": {},
-    "trl_tuned": {"gradient_checkpointing": False, "precompute_ref_log_probs": True, "logging_steps": 1000},
+    "trl_tuned": TUNED,
+    "trl_precomputed": {"precompute_ref_log_probs": True, **TUNED},
 }
 # Not a choice of speed: what makes the two sides do the same work, and keeps the disk out of it.
 SAME_WORK = {
@@ -32,24 +32,20 @@ SAME_WORK = {
 }
 
 
-class Clock(TrainerCallback):
+class Watch(TrainerCallback):
     """The time at the end of every optimizer step."""
 
     def __init__(self) -> None:
-        self.marks: list[float] = []
+        self.clock = Clock()
 
     def on_step_end(self, *args: object, **kwargs: object) -> None:
-        self.marks.append(time.perf_counter())
-
-
-def as_text(ids: list[int], end: int) -> str:
-    return "".join(f" w{index}" for index in ids if index != end)
+        self.clock.mark()
 
 
 def rows_of(workload: Workload, end: int) -> Dataset:
     """Text that the tokenizer reads back to the ids of the workload; TRL appends the terminator."""
-    fields = ("prompt", "chosen", "rejected")
-    return Dataset.from_list([dict(zip(fields, (as_text(ids, end) for ids in row), strict=True)) for row in workload.rows])
+    texts = [[as_text(ids, end) for ids in row] for row in workload.rows]
+    return Dataset.from_list([dict(zip(("prompt", "chosen", "rejected"), row, strict=True)) for row in texts])
 
 
 def check_ids(trainer: DPOTrainer, workload: Workload) -> None:
@@ -65,16 +61,15 @@ def main(folder: Path, out: Path, variant: str) -> None:
     workload, base = Workload.load(folder), peak_mib()
     tokenizer = AutoTokenizer.from_pretrained(folder)
     arguments = DPOConfig(output_dir=str(out.parent), max_steps=len(workload.items), **(SAME_WORK | VARIANTS[variant]))
-    clock = Clock()
+    watch = Watch()
     trainer = DPOTrainer(
         model=str(folder), args=arguments, train_dataset=rows_of(workload, tokenizer.eos_token_id),
-        processing_class=tokenizer, callbacks=[clock],
+        processing_class=tokenizer, callbacks=[watch],
     )  # fmt: skip
     check_ids(trainer, workload)
     losses, norms = record(trainer)
     trainer.train()
-    seconds = [after - before for before, after in zip(clock.marks, clock.marks[1:], strict=False)]
-    Run(losses, norms, seconds[workload.warmup - 1 :], base, peak_mib()).save(out)
+    watch.clock.run(losses, norms, workload.warmup, base).save(out)
 
 
 def record(trainer: DPOTrainer) -> tuple[list[float], list[float]]:

@@ -1,12 +1,10 @@
 """TRL's own losses on a model of ours: its trainers are built by its constructors and asked for the loss of a batch.
 
-Nothing of TRL is copied or patched. A trainer is made with a tiny Llama, because it insists on one, and then computes its
-loss for `Bigram` models, which answer as the model with TRL's fused head does.
+Nothing of TRL is copied or patched. A trainer is made with a tiny Llama, because it insists on one, and then computes
+its loss for `Bigram` models, which answer as the model with TRL's fused head does.
 """
 
 from __future__ import annotations
-
-import offline  # noqa: F401  (before TRL and datasets are imported)
 
 import tempfile
 import warnings
@@ -18,38 +16,26 @@ import torch
 import trl
 from bigram import END, PAD, VOCABULARY, Bigram, Row
 from datasets import Dataset
-from tokenizers import Tokenizer, models, pre_tokenizers
 from torch import Tensor
-from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+from transformers import LlamaConfig, LlamaForCausalLM
 from trl.experimental.cpo import CPOConfig, CPOTrainer
 from trl.experimental.orpo import ORPOConfig, ORPOTrainer
+from words import as_text, make_tokenizer
 
 Options = dict[str, Any]
-
-
-def make_tokenizer(vocabulary: int) -> PreTrainedTokenizerFast:
-    """Token `wI` has id I; the last two ids are the pad token and the terminator."""
-    words = {f"w{index}": index for index in range(vocabulary - 2)} | {"<pad>": vocabulary - 2, "</s>": vocabulary - 1}
-    tokenizer = Tokenizer(models.WordLevel(words, unk_token="<pad>"))
-    tokenizer.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
-    return PreTrainedTokenizerFast(tokenizer_object=tokenizer, eos_token="</s>", pad_token="<pad>")
-
-
-def as_text(ids: list[int]) -> str:
-    """The text that this tokenizer reads back to these ids; TRL appends the terminator itself."""
-    return "".join(f" w{index}" for index in ids if index != END)
 
 
 def as_pairs(rows: list[Row]) -> Dataset:
     """Rows in TRL's preference format."""
     fields = ("prompt", "chosen", "rejected")
-    return Dataset.from_list([dict(zip(fields, map(as_text, row), strict=True)) for row in rows])
+    return Dataset.from_list([dict(zip(fields, (as_text(ids, END) for ids in row), strict=True)) for row in rows])
 
 
 def as_labelled(rows: list[Row]) -> Dataset:
-    """Rows in TRL's unpaired format: first all chosen, then all rejected within each pair, label by label."""
+    """Rows in TRL's unpaired format: of every pair the chosen response, then the rejected one."""
     sides = [(row[0], row[1 + side], side == 0) for row in rows for side in (0, 1)]
-    return Dataset.from_list([{"prompt": as_text(p), "completion": as_text(c), "label": label} for p, c, label in sides])
+    texts = [(as_text(prompt, END), as_text(response, END), label) for prompt, response, label in sides]
+    return Dataset.from_list([dict(zip(("prompt", "completion", "label"), row, strict=True)) for row in texts])
 
 
 @dataclass(frozen=True)
@@ -92,8 +78,9 @@ def make_trainer(recipe: Recipe, options: Options, data: Dataset, batch_size: in
         train_sampling_strategy="sequential", per_device_train_batch_size=batch_size, **options,
     )  # fmt: skip
     reference = {"ref_model": tiny_llama()} if recipe.reads_reference else {}
-    tokenizer = make_tokenizer(VOCABULARY)
-    return recipe.trainer(model=tiny_llama(), args=arguments, train_dataset=data, processing_class=tokenizer, **reference)
+    return recipe.trainer(
+        model=tiny_llama(), args=arguments, train_dataset=data, processing_class=make_tokenizer(VOCABULARY), **reference
+    )
 
 
 def tiny_llama() -> LlamaForCausalLM:
