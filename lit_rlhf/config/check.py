@@ -17,8 +17,6 @@ from lit_rlhf.config.values import Problem, Walk
 PARTS = ("losses", "algorithms", "components", "data", "callbacks")
 COMMANDS = ("fit", "validate", "test", "predict")
 _SURE = 0.75
-_FILLED = ("trainer.logger",)
-"""Parts to which the command line gives the arguments that the user did not."""
 
 
 def load_parts() -> None:
@@ -46,7 +44,7 @@ def check(composed: Composed, root: Mapping[str, Any] | None = None) -> None:
     for key, sentence in refused.items():
         mistakes.add(composed.place(key), key, sentence)
     for problem in problems(composed.tree, hints, walk):
-        if written(problem.path) not in refused and not (problem.missing and written(problem.path) in _FILLED):
+        if written(problem.path) not in refused:
             sentence = problem.sentence + _hint(problem, walk)
             mistakes.add(_place(composed, problem), written(problem.path), sentence)
     mistakes.refuse()

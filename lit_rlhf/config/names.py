@@ -70,7 +70,7 @@ def nearest(name: str, valid: Iterable[str], count: int = 1, cutoff: float = 0.5
 
 
 def did_you_mean(name: str, valid: Iterable[str]) -> str:
-    """" (did you mean x?)", or the valid names where none is near and they are few, or nothing."""
+    """The end of a sentence: the nearest name, or the valid names where none is near and they are few, or nothing."""
     valid = sorted(set(valid))
     near = nearest(name, valid)
     if near:

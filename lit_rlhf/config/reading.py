@@ -36,29 +36,23 @@ Loader.add_implicit_resolver("tag:yaml.org,2002:int", INT, list("-+0123456789"))
 
 def read_file(path: Path, mistakes: Mistakes) -> Node | None:
     """The mapping of a configuration file, or None where it has none; its `version` is in every node."""
+    place = str(path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path)
     try:
-        text = path.read_text(encoding="utf-8")
+        root = Reading(path.read_text(encoding="utf-8"), mistakes, place).node()
     except (OSError, UnicodeDecodeError) as error:
-        mistakes.add(str(path), "", f"cannot be read as text ({getattr(error, 'strerror', None) or error})")
-        return None
-    try:
-        root = Reading(text, mistakes, str(path)).node()
+        mistakes.add(place, "", f"cannot be read as text ({getattr(error, 'strerror', None) or error})")
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         context = f", {error.context}" if error.context else ""
-        mistakes.add(f"{path}:{mark.line + 1}:{mark.column + 1}", "", f"{error.problem}{context}")
-        return None
+        mistakes.add(f"{place}:{mark.line + 1}:{mark.column + 1}", "", f"{error.problem}{context}")
     except yaml.YAMLError as error:
-        mistakes.add(str(path), "", f"is no YAML ({' '.join(str(error).split())})")
-        return None
-    if root is None or root.value is None:
-        mistakes.add(str(path), "", "is empty; a configuration is a mapping with the keys model, data and trainer")
-        return None
-    if not isinstance(root.value, dict):
-        found = type(root.plain()).__name__
-        mistakes.add(str(path), "", f"is a {found}; a configuration is a mapping with the keys model, data and trainer")
-        return None
-    return root
+        mistakes.add(place, "", f"is no YAML ({' '.join(str(error).split())})")
+    else:
+        if root is not None and isinstance(root.value, dict):
+            return root
+        found = "empty" if root is None or root.value is None else f"a {type(root.value).__name__}"
+        mistakes.add(place, "", f"is {found}; a configuration is a mapping with the keys model, data and trainer")
+    return None
 
 
 def read_value(text: str, place: str, mistakes: Mistakes, version: int) -> Node:

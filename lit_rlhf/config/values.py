@@ -34,8 +34,6 @@ class Problem:
     sentence: str
     unknown: str | None = None
     """The name that nothing has; `Walk` knows the valid ones of the key above."""
-    missing: str | None = None
-    """The argument that is not there."""
 
 
 class Walk:
@@ -81,7 +79,7 @@ class Walk:
         meant = {near for name in unknown for near in nearest(name, signature.arguments)}
         needed = [name for name, argument in signature.arguments.items() if argument.required]
         missing = [name for name in needed if name not in value and name not in meant]
-        return problems + [Problem(path, f"{owner} needs {name}", missing=name) for name in missing]
+        return problems + [Problem(path, f"{owner} needs {name}") for name in missing]
 
     # ---- kinds of types
 
