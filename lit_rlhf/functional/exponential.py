@@ -1,4 +1,7 @@
-"""Exponentials that stay finite: beyond x = LARGEST they go on as their tangent, so that values grow and gradients keep their sign."""
+"""Exponentials that stay finite: beyond x = LARGEST they go on as their tangent.
+
+Values still grow there, and gradients keep their sign: a clamp would lose both.
+"""
 
 from __future__ import annotations
 

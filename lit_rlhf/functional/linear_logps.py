@@ -20,7 +20,7 @@ def linear_logps(
     chunk_size: int | None = None,
     entropy: bool = False,
 ) -> tuple[Tensor, Tensor | None]:
-    """log softmax(z)[target] with z = softcap * tanh(scale * (h W^T + b) / softcap), in float32 (float64 stays float64).
+    """log softmax(z)[target] with z = softcap * tanh(scale * (h W^T + b) / softcap), in float32 or better.
 
     Logits are formed `chunk_size` rows at a time, in the forward and once more in the backward pass.
 

@@ -20,7 +20,7 @@ def implicit_reward(policy: Tensor, reference: Tensor | None, tau: Tensor | floa
 
 
 def over_completions(values: Tensor, weight: Tensor, lengths: Tensor, reduce: str) -> Tensor:
-    """[S] the weighted `sum` or `mean` of `values` [T] over the tokens of each completion; tokens of weight 0 may be NaN."""
+    """[S] the weighted `sum` or `mean` of `values` [T] over each completion's tokens; those of weight 0 may be NaN."""
     if reduce == "sum":
         return segment_sum(counted(values, weight) * weight, lengths)
     return segment_mean(values, lengths, weight)
@@ -38,7 +38,7 @@ def sampled_partition(reward: Tensor, group: Tensor, count: int, tau: Tensor | f
 
 
 def quantile_rewards(reward: Tensor, group: Tensor) -> Tensor:
-    """[S] the share of a prompt's responses that are worse, ties counted half: uniform on [0, 1] under the sampling law."""
+    """[S] the share of a prompt's responses that are worse, ties counted half: uniform on [0, 1] under their law."""
     same = group[:, None] == group[None, :]
     below = (reward[None, :] < reward[:, None]).to(reward.dtype)
     equal = (reward[None, :] == reward[:, None]).to(reward.dtype)

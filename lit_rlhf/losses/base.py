@@ -57,7 +57,7 @@ class LossHead(ABC):
     @property
     @abstractmethod
     def needs(self) -> frozenset[str]:
-        """Fields of the evidence and the batch that are read: "policy", "reference", "score", "chosen", "reward", ..."""
+        """Fields of evidence and batch that are read: "policy", "reference", "score", "chosen", "reward", ..."""
 
     @property
     @abstractmethod
@@ -169,8 +169,9 @@ class Scaled(Wrapper):
 
     def __call__(self, evidence: Evidence, batch: Batch) -> LossOutput:
         output = super().__call__(evidence, batch)
+        factor = self.coefficient
         scaled = tuple(
-            dataclasses.replace(term, total=self.coefficient * term.total, coefficient=self.coefficient * term.coefficient)
+            dataclasses.replace(term, total=factor * term.total, coefficient=factor * term.coefficient)
             for term in output.terms
         )
         return LossOutput(scaled, output.metrics)
@@ -186,7 +187,8 @@ class Prior(Wrapper):
 
     def __post_init__(self) -> None:
         if "reference" in self.head.needs:
-            raise InputError(f"Prior hides the reference, and {type(self.head).__name__} cannot do without one; use a head that can")
+            name = type(self.head).__name__
+            raise InputError(f"Prior hides the reference, and {name} cannot do without one; use a head that can")
 
     def seen(self, evidence: Evidence, batch: Batch) -> Evidence:
         return dataclasses.replace(evidence, reference=None)
@@ -204,7 +206,7 @@ class AgainstBehaviour(Wrapper):
         behaviour = getattr(batch, "behaviour", None)
         if behaviour is None:
             raise InputError(
-                f"AgainstBehaviour reads the log-probabilities recorded with a rollout, and a {type(batch).__name__} has none; "
-                "train on rollouts, or give a reference"
+                "AgainstBehaviour reads the log-probabilities recorded with a rollout, and a "
+                f"{type(batch).__name__} has none; train on rollouts, or give a reference"
             )
         return dataclasses.replace(evidence, reference=behaviour)

@@ -22,8 +22,8 @@ Shift = Literal["mean", "none"]
 class PolicyGradient(LossHead):
     """L = -sum_S w A(y) log pi(y), A = r - tau log(pi/u) less a baseline, without gradient (theory: eq. 5).
 
-    With responses drawn from pi it is the gradient of -E r + tau KL(pi || u); on responses of another law it is RA with the
-    baseline as its constant. tau = 0 is plain REINFORCE; leave-one-out is RLOO (https://arxiv.org/abs/2402.14740).
+    With responses drawn from pi it is the gradient of -E r + tau KL(pi || u); on those of another law it is RA with
+    the baseline as its constant. tau = 0 is plain REINFORCE; leave-one-out is RLOO (https://arxiv.org/abs/2402.14740).
 
     Args:
         tau: temperature; 0 leaves the KL out.
@@ -74,12 +74,13 @@ class PolicyGradient(LossHead):
 class ExponentialWeight(LossHead):
     """L = -sum_S w e^{(r - b)/tau} log pi(y): the forward KL from mu e^{r/tau} / Z, mu the data's law (AWR, RWR).
 
-    Equals pi^tau of the reference only where the data were drawn from it. See "Advantage-Weighted Regression" by Peng et al.
-    (https://arxiv.org/abs/1910.00177).
+    Equals pi^tau of the reference only where the data were drawn from it.
+    See "Advantage-Weighted Regression" by Peng et al. (https://arxiv.org/abs/1910.00177).
 
     Args:
         tau: temperature.
-        baseline: b, the mean reward of the prompt's responses, or 0; it changes the weight of prompts, not their targets.
+        baseline: b, the mean reward of the prompt's responses, or 0; it changes how much prompts weigh, not their
+            targets.
         largest: weights are cut here, which biases the target; None does not cut.
 
     Raises:
@@ -126,7 +127,7 @@ class ExponentialWeight(LossHead):
         importance = (advantage / tau).exp().detach()
         if self.largest is None and bool(importance.isinf().any()):
             raise InputError(
-                f"ExponentialWeight: e^((r - b)/tau) overflows at r - b = {float(advantage.max()):g} and tau = {float(tau):g}; "
-                "set baseline=mean, `largest`, or a larger tau"
+                f"ExponentialWeight: e^((r - b)/tau) overflows at r - b = {float(advantage.max()):g} and "
+                f"tau = {float(tau):g}; set baseline=mean, `largest`, or a larger tau"
             )
         return importance

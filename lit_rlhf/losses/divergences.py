@@ -58,7 +58,9 @@ class AlphaDivergence(Divergence):
 
     def __post_init__(self) -> None:
         if not 0 < self.alpha < 1:
-            raise InputError(f"AlphaDivergence.alpha is {self.alpha}; it is in (0, 1), whose ends are ReverseKL and ForwardKL")
+            raise InputError(
+                f"AlphaDivergence.alpha is {self.alpha}; it is in (0, 1), whose ends are ReverseKL and ForwardKL"
+            )
 
     def __call__(self, log_ratio: Tensor) -> Tensor:
         return divergences.alpha_divergence(log_ratio, self.alpha)

@@ -129,7 +129,8 @@ class Responses:
         """Raises: InputError: a prompt has a single response where the head compares those of a group."""
         if bool((self.size < 2).any()):
             raise InputError(
-                f"{type(head).__name__} compares the responses of a prompt, and a prompt has one only; it needs two or more each"
+                f"{type(head).__name__} compares the responses of a prompt, and a prompt has one only; "
+                "it needs two or more each"
             )
 
 

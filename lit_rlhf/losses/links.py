@@ -1,7 +1,7 @@
 """Links: the loss of a preference as a function of the implicit rewards a and b of its ends.
 
-A link states l(a, b), the loss where the first end is certainly preferred; a soft label p gives p l(a, b) + (1-p) l(b, a),
-its expectation over hard labels. Links of the margin are functions of a - b alone.
+A link states l(a, b), the loss where the first end is certainly preferred; a soft label p gives p l(a, b) +
+(1 - p) l(b, a), its expectation over hard labels. Links of the margin are functions of a - b alone.
 """
 
 from __future__ import annotations
@@ -55,8 +55,8 @@ class MarginLink(Link):
 class Logistic(MarginLink):
     """f(m) = -log sigma(m - margin): Bradley-Terry, the one link that keeps the target with hard labels.
 
-    See "Direct Preference Optimization" by Rafailov et al. (https://arxiv.org/abs/2305.18290), equation 7; with a margin,
-    "SimPO" by Meng et al. (https://arxiv.org/abs/2405.14734), equation 6.
+    See "Direct Preference Optimization" by Rafailov et al. (https://arxiv.org/abs/2305.18290), equation 7; with a
+    margin, "SimPO" by Meng et al. (https://arxiv.org/abs/2405.14734), equation 6.
     """
 
     margin: float = 0.0
@@ -69,8 +69,9 @@ class Logistic(MarginLink):
 class Squared(MarginLink):
     """f(m) = (m / tau - 1 / (2 tau))^2: IPO. Here tau is a regulariser and no Boltzmann temperature.
 
-    A label p is reached at a log-ratio of (2 p - 1) / (2 tau). The authors mean averaged log-probabilities, `reduce="mean"`
-    of the head (the addendum of https://huggingface.co/blog/pref-tuning); with `sum` it is the equation as printed.
+    A label p is reached at a log-ratio of (2 p - 1) / (2 tau). The authors mean averaged log-probabilities,
+    `reduce="mean"` of the head (the addendum of https://huggingface.co/blog/pref-tuning); with `sum` it is the
+    equation as printed.
     See "A General Theoretical Paradigm to Understand Learning from Human Preferences" by Azar et al.
     (https://arxiv.org/abs/2310.12036), equation 17.
     """
@@ -83,8 +84,8 @@ class Squared(MarginLink):
 class Hinge(MarginLink):
     """f(m) = max(0, 1 - m): SLiC. The size of a preference beyond 1/2 is not seen.
 
-    See "SLiC-HF" by Zhao et al. (https://arxiv.org/abs/2305.10425) and "Statistical Rejection Sampling Improves Preference
-    Optimization" by Liu et al. (https://arxiv.org/abs/2309.06657).
+    See "SLiC-HF" by Zhao et al. (https://arxiv.org/abs/2305.10425) and "Statistical Rejection Sampling Improves
+    Preference Optimization" by Liu et al. (https://arxiv.org/abs/2309.06657).
     """
 
     def of_margin(self, margin: Tensor, tau: Tensor | float) -> Tensor:
@@ -116,7 +117,8 @@ class EXO(Link):
 
     Infinite for labels 0 and 1, so hard labels need `label_smoothing`: its eps is the paper's, and the margin goes to
     log((1 - eps) / eps). Soft labels keep the target pi^tau.
-    See "Towards Efficient Exact Optimization of Language Model Alignment" by Ji et al. (https://arxiv.org/abs/2402.00856).
+    See "Towards Efficient Exact Optimization of Language Model Alignment" by Ji et al.
+    (https://arxiv.org/abs/2402.00856).
     """
 
     affine: ClassVar[bool] = False
@@ -127,7 +129,9 @@ class EXO(Link):
 
     def __call__(self, chosen: Tensor, rejected: Tensor, probability: Tensor, tau: Tensor | float) -> Tensor:
         if bool(((probability <= 0) | (probability >= 1)).any()):
-            raise InputError("EXO: a label is 0 or 1, where its loss is infinite; set label_smoothing above 0, or use soft labels")
+            raise InputError(
+                "EXO: a label is 0 or 1, where its loss is infinite; set label_smoothing above 0, or use soft labels"
+            )
         up, down = logsigmoid(chosen - rejected), logsigmoid(rejected - chosen)
         return up.exp() * (up - probability.log()) + down.exp() * (down - torch.log1p(-probability))
 
@@ -158,7 +162,8 @@ class APODown(Link):
 class NCAPair(Link):
     """l(a, b) = -log sigma(a) - (log sigma(-a) + log sigma(-b)) / 2: noise contrast of two responses.
 
-    See "Noise Contrastive Alignment of Language Models with Explicit Rewards" by Chen et al. (https://arxiv.org/abs/2402.05369).
+    See "Noise Contrastive Alignment of Language Models with Explicit Rewards" by Chen et al.
+    (https://arxiv.org/abs/2402.05369).
     """
 
     def certain(self, preferred: Tensor, other: Tensor, tau: Tensor | float) -> Tensor:
@@ -182,8 +187,8 @@ class Positive(Link):
 
     With l(a, b) in tau log(pi/u), the paper's lambda is `penalty`.
 
-    See "Smaug: Fixing Failure Modes of Preference Optimisation with DPO-Positive" by Pal et al. (https://arxiv.org/abs/2402.13228),
-    equation 3.
+    See "Smaug: Fixing Failure Modes of Preference Optimisation with DPO-Positive" by Pal et al.
+    (https://arxiv.org/abs/2402.13228), equation 3.
     """
 
     penalty: float = 50.0

@@ -18,8 +18,9 @@ from lit_rlhf.types import Evidence, ScoredBatch, Unit
 class InfoNCA(LossHead):
     """L = -K sum_k softmax(r/alpha)_k log softmax(tau log(pi/u))_k per prompt: K-way cross-entropy.
 
-    The factor K makes dividing by sequences a mean over prompts (over those of different K, each counts K times). The minimiser is u e^{r/(alpha tau)} / Z; K = 2 with
-    alpha -> 0 is DPO. See "Noise Contrastive Alignment of Language Models with Explicit Rewards" by Chen et al.
+    The factor K makes dividing by sequences a mean over prompts; where K differs, each prompt counts K times.
+    The minimiser is u e^{r/(alpha tau)} / Z; K = 2 with alpha -> 0 is DPO.
+    See "Noise Contrastive Alignment of Language Models with Explicit Rewards" by Chen et al.
     (https://arxiv.org/abs/2402.05369).
 
     Args:

@@ -44,11 +44,12 @@ class PRA(LossHead):
         label_smoothing: p becomes (1 - 2 eps) p + eps (cDPO, https://ericmitchell.ai/cdpo.pdf).
         flip_rate: p becomes (p - eps) / (1 - 2 eps): unbiased where labels are flipped at this rate (robust DPO,
             https://arxiv.org/abs/2403.00409). Of a single pair the loss then has no lower bound.
-        offset: a - b becomes a - b - offset * reward_gap (ODPO, https://arxiv.org/abs/2402.10571, with a linear offset).
+        offset: a - b becomes a - b - offset * reward_gap (ODPO, https://arxiv.org/abs/2402.10571, with a linear
+            offset).
         divergence: what takes the place of log(pi/u); reverse KL when None.
 
     Raises:
-        InputError: tau is not positive, a rate is outside [0, 1/2), or the link is not one that an option is defined for.
+        InputError: tau is not positive, a rate is outside [0, 1/2), or an option has no meaning for the link.
     """
 
     tau: float = 0.1
@@ -64,11 +65,11 @@ class PRA(LossHead):
         one_of(Reduce, self.reduce, self, "reduce")
         for name in ("label_smoothing", "flip_rate"):
             rate(getattr(self, name), self, name)
-        link = self.link or Logistic()
+        link, name = self.link or Logistic(), type(self).__name__
         if self.flip_rate and not link.affine:
-            raise InputError(f"{type(self).__name__}.flip_rate: {type(link).__name__} is not affine in the label; use label_smoothing")
+            raise InputError(f"{name}.flip_rate: {type(link).__name__} is not affine in the label; use label_smoothing")
         if self.offset and not link.of_difference:
-            raise InputError(f"{type(self).__name__}.offset: {type(link).__name__} is no function of a margin; use Logistic")
+            raise InputError(f"{name}.offset: {type(link).__name__} is no function of a margin; use Logistic")
 
     @property
     def family(self) -> str:
@@ -97,7 +98,8 @@ class PRA(LossHead):
         shifted = chosen - self.offset * reward_gaps(batch) if self.offset else chosen
         labels = torch.where(weight == 0, 0.5, self.labels(batch.probability))
         losses = (self.link or Logistic())(shifted, rejected, labels, tau)
-        return LossOutput((Term("pra", (weight * losses).sum(), "pair"),), of_pairs(chosen, rejected, batch.probability, weight))
+        metrics = of_pairs(chosen, rejected, batch.probability, weight)
+        return LossOutput((Term("pra", (weight * losses).sum(), "pair"),), metrics)
 
     def labels(self, probability: Tensor) -> Tensor:
         """[E] the label after smoothing and the noise model."""

@@ -15,7 +15,7 @@ from lit_rlhf.losses.base import LossHead, LossOutput, Term
 from lit_rlhf.losses.evidence import (
     Reduce,
     Responses,
-    counted,
+    completion_logps,
     one_of,
     positive,
     required,
@@ -23,7 +23,7 @@ from lit_rlhf.losses.evidence import (
     temperature,
 )
 from lit_rlhf.losses.metrics import mean, of_rewards
-from lit_rlhf.types import Evidence, ScoredBatch, Unit
+from lit_rlhf.types import Evidence, ScoredBatch, TokenLogps, Unit
 
 Partition = Literal["exact", "learned", "group", "mean_reward", "quantile", "none"]
 GROUPED = frozenset({"exact", "group", "mean_reward", "quantile"})
@@ -41,7 +41,8 @@ class RA(LossHead):
         tau: temperature.
         partition: where c comes from.
             `exact`: tau log sum_y u(y) e^{r/tau}, the prompt's responses in the batch being all there are;
-            `learned`: tau times a learned log-partition, trained by this loss too (DRO, https://arxiv.org/abs/2405.19107);
+            `learned`: tau times a learned log-partition, trained by this loss too (DRO,
+            https://arxiv.org/abs/2405.19107);
             `group`: tau log mean_k e^{r_k/tau} over the prompt's responses, drawn from u, which must be there;
             `mean_reward`: mean_k r_k (PMD-mean, Kimi k1.5, https://arxiv.org/abs/2501.12599);
             `quantile`: rewards become the prompt's quantiles and c is known in closed form (QRPO,
@@ -107,5 +108,4 @@ class RA(LossHead):
         """[S] log u of whole completions."""
         if evidence.reference is None:
             return torch.zeros_like(batch.reward)
-        reference, sequences = counted(evidence.reference, batch), batch.sequences
-        return udrra.over_completions(reference, sequences.token_weight.to(reference.dtype), sequences.completion_lengths, "sum")
+        return completion_logps(Evidence(TokenLogps(evidence.reference)), batch)

@@ -21,8 +21,9 @@ from lit_rlhf.types import Evidence, PreferenceBatch, ScoredBatch, Unit
 
 @dataclass(frozen=True)
 class RDA(LossHead):
-    """L = sum_E w (h - dr)^2 / 2, h the difference of implicit rewards of a pair's ends and dr that of rewards (theory: eq. 7).
+    """L = sum_E w (h - dr)^2 / 2, with h the difference of the ends' implicit rewards and dr that of rewards.
 
+    Theory: eq. 7.
     The minimiser is pi^tau on any connected pair graph, whatever the pair law. See "REBEL" by Gao et al.
     (https://arxiv.org/abs/2404.16767) for the loss on samples.
 
@@ -54,16 +55,17 @@ class RDA(LossHead):
         rewards = completion_rewards(evidence, batch, temperature(evidence, self.tau), self.reduce)
         (chosen, rejected), weight = ends(rewards, batch), batch.pair_weight
         losses = (chosen - rejected - reward_gaps(batch)).square() / 2
-        return LossOutput((Term("rda", (weight * losses).sum(), "pair"),), of_pairs(chosen, rejected, batch.probability, weight))
+        metrics = of_pairs(chosen, rejected, batch.probability, weight)
+        return LossOutput((Term("rda", (weight * losses).sum(), "pair"),), metrics)
 
 
 @dataclass(frozen=True)
 class GroupVariance(LossHead):
     """L = K * 1/(2 (K-1)) sum_k (g_k - mean g)^2 per prompt, g = tau log(pi/u) - r: half the sample variance (GVPO).
 
-    The factor K makes dividing by sequences a mean over prompts (over those of different K, each counts K times). Its gradient on a group of samples is tau times that of
-    leave-one-out REINFORCE with the KL in the reward (theory: eq. 10). See "GVPO: Group Variance Policy Optimization" by
-    Zhang et al. (https://arxiv.org/abs/2504.19599).
+    The factor K makes dividing by sequences a mean over prompts; where K differs, each prompt counts K times. The
+    gradient on a group of samples is tau times that of leave-one-out REINFORCE with the KL in the reward (theory:
+    eq. 10). See "GVPO: Group Variance Policy Optimization" by Zhang et al. (https://arxiv.org/abs/2504.19599).
 
     Args:
         tau: temperature.
@@ -94,4 +96,5 @@ class GroupVariance(LossHead):
         found.refuse_singles(self)
         error, size, weight = found.implicit - found.reward, found.size, found.weight
         losses = (error - found.mean(error)).square() * size / (2 * (size - 1))
-        return LossOutput((Term("rda", (weight * losses).sum(), "sequence"),), of_rewards(found.implicit, found.reward, weight))
+        metrics = of_rewards(found.implicit, found.reward, weight)
+        return LossOutput((Term("rda", (weight * losses).sum(), "sequence"),), metrics)

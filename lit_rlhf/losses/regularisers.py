@@ -30,7 +30,7 @@ class Regulariser(LossHead):
 class KLPenalty(Regulariser):
     """L = sum_t w_t k(log pi_t, log u_t) over the tokens of the data.
 
-    On samples of pi, k2 has the expected gradient of KL(pi || u) and k3 that of KL(u || pi); k1 has none and is refused.
+    On samples of pi, k2 has the expected gradient of KL(pi || u), k3 that of KL(u || pi); k1 has none and is refused.
 
     Args:
         estimator: k2 = log(pi/u)^2 / 2, k3 = u/pi - 1 - log(u/pi).
@@ -41,7 +41,8 @@ class KLPenalty(Regulariser):
     def __post_init__(self) -> None:
         if self.estimator not in ESTIMATORS:
             raise InputError(
-                f"KLPenalty.estimator is {self.estimator!r}, expected k2 or k3. As a loss k1 has an expected gradient of 0: it belongs in the reward"
+                f"KLPenalty.estimator is {self.estimator!r}, expected k2 or k3. As a loss k1 has an expected gradient "
+                "of 0: it belongs in the reward"
             )
 
     @property
@@ -56,7 +57,8 @@ class KLPenalty(Regulariser):
         policy, reference = policy_logps(evidence, batch), counted(required(evidence, "reference"), batch)
         weight = batch.token_weight
         total = (weight * ESTIMATORS[self.estimator](policy, reference)).sum()
-        return LossOutput((Term(self.estimator, total, "token"),), (mean("kl_k3", kl.k3(policy.detach(), reference), weight),))
+        estimate = mean("kl_k3", kl.k3(policy.detach(), reference), weight)
+        return LossOutput((Term(self.estimator, total, "token"),), (estimate,))
 
 
 @dataclass(frozen=True)
@@ -74,9 +76,10 @@ class EntropyBonus(Regulariser):
     def __call__(self, evidence: Evidence, batch: Batch) -> LossOutput:
         entropy, weight = required(evidence, "policy").entropy, batch.token_weight
         if entropy is None:
-            raise InputError("EntropyBonus reads evidence.policy.entropy; ask for it with token_logps(..., entropy=True)")
+            raise InputError("EntropyBonus reads the policy's entropy; ask for it with token_logps(..., entropy=True)")
         entropy = counted(entropy, batch)
-        return LossOutput((Term("entropy_bonus", -(weight * entropy).sum(), "token"),), (mean("entropy", entropy, weight),))
+        term = Term("entropy_bonus", -(weight * entropy).sum(), "token")
+        return LossOutput((term,), (mean("entropy", entropy, weight),))
 
 
 @dataclass(frozen=True)
@@ -100,10 +103,10 @@ class NLL(Regulariser):
 
 @dataclass(frozen=True)
 class OddsRatio(Regulariser):
-    """L = -sum_E w log sigma(log odds(y_w) - log odds(y_l)), odds = P / (1 - P), log P the mean log-prob of a token (ORPO).
+    """L = -sum_E w log sigma(log odds(y_w) - log odds(y_l)), odds = P / (1 - P), log P the mean log-prob of a token.
 
-    See "ORPO: Monolithic Preference Optimization without Reference Model" by Hong et al. (https://arxiv.org/abs/2403.07691),
-    equations 4 to 7. Soft labels are averaged over.
+    See "ORPO: Monolithic Preference Optimization without Reference Model" by Hong et al.
+    (https://arxiv.org/abs/2403.07691), equations 4 to 7. Soft labels are averaged over.
     """
 
     @property
@@ -152,7 +155,7 @@ class ValueLoss(Regulariser):
         return "token"
 
     def __call__(self, evidence: Evidence, batch: Rollout) -> LossOutput:
-        values, returns = (counted(required(source, name), batch) for source, name in ((evidence, "values"), (batch, "returns")))
+        values, returns = counted(required(evidence, "values"), batch), counted(required(batch, "returns"), batch)
         error, weight = (values - returns).square(), batch.token_weight
         if self.clip is not None:
             before = counted(required(batch, "values"), batch)

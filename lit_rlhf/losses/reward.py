@@ -21,8 +21,8 @@ ScoreLink = Literal["squared", "logistic"]
 class BradleyTerryLoss(LossHead):
     """L = sum_E w [p l(s_w - s_l - m) + (1 - p) l(s_l - s_w - m) + centring (s_w + s_l)^2], l(x) = -log sigma(x).
 
-    m = margin * reward_gap, as in Llama 2 (https://arxiv.org/abs/2307.09288, equation 2); the centring term fixes the constant
-    that differences leave open (https://arxiv.org/abs/2312.09244).
+    m = margin * reward_gap, as in Llama 2 (https://arxiv.org/abs/2307.09288, equation 2); the centring term fixes the
+    constant that differences leave open (https://arxiv.org/abs/2312.09244).
 
     Args:
         margin: factor of the data's reward gap; 0 leaves it out.
@@ -50,7 +50,8 @@ class BradleyTerryLoss(LossHead):
         margin = self.margin * reward_gaps(batch) if self.margin else 0.0
         losses = -p * logsigmoid(chosen - rejected - margin) - (1 - p) * logsigmoid(rejected - chosen - margin)
         losses = losses + self.centring * (chosen + rejected).square()
-        return LossOutput((Term("bradley_terry", (weight * losses).sum(), "pair"),), of_pairs(chosen, rejected, p, weight))
+        metrics = of_pairs(chosen, rejected, p, weight)
+        return LossOutput((Term("bradley_terry", (weight * losses).sum(), "pair"),), metrics)
 
 
 @dataclass(frozen=True)

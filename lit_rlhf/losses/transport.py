@@ -16,12 +16,13 @@ from lit_rlhf.types import Evidence, Observation, PreferenceBatch, TokenLogps, U
 
 @dataclass(frozen=True)
 class AOT(LossHead):
-    """L = sum_i -log sigma(a_(i) - b_(i)) with a and b sorted over the whole optimizer step: a dominates b stochastically.
+    """L = sum_i -log sigma(a_(i) - b_(i)), a and b sorted over the whole optimizer step: a dominates b stochastically.
 
-    Paired: a are tau * log pi(y_w)/pi(y_l) and b are tau * log u(y_w)/u(y_l) (0 without a reference). Unpaired: a and b are
-    the implicit rewards of chosen and of rejected ends. Pairs take as much place in the order as they weigh.
+    Paired: a are tau * log pi(y_w)/pi(y_l) and b are tau * log u(y_w)/u(y_l) (0 without a reference). Unpaired: a and b
+    are the implicit rewards of chosen and of rejected ends. Pairs take as much place in the order as they weigh.
     Soft labels are read by their side of 1/2 alone: the likelier end is the preferred one.
-    See "Distributional Preference Alignment of LLMs via Optimal Transport" by Melnyk et al. (https://arxiv.org/abs/2406.05882).
+    See "Distributional Preference Alignment of LLMs via Optimal Transport" by Melnyk et al.
+    (https://arxiv.org/abs/2406.05882).
 
     Args:
         tau: temperature.
@@ -88,7 +89,7 @@ class AOT(LossHead):
         return torch.where(kept, chosen, rejected), torch.where(kept, rejected, chosen)
 
     def _cost(self, own: Tensor, other: Tensor, of_own: Tensor, of_other: Tensor, mass: Tensor) -> Tensor:
-        """[] the loss of what is coupled to the own values; indices into them beyond their range are of other micro-batches."""
+        """[] the loss of what is coupled to the own values; indices beyond their range are of other micro-batches."""
         mine = (of_own >= 0) & (of_own < len(own))
         margin = own[of_own[mine]] - other[of_other[mine]]
         losses = -(1 - self.label_smoothing) * logsigmoid(margin) - self.label_smoothing * logsigmoid(-margin)
@@ -96,9 +97,9 @@ class AOT(LossHead):
 
 
 def coupling(seen: Observation) -> tuple[Tensor, Tensor, Tensor]:
-    """[m], [m], [m] indices of a, of b and the mass that passes between them, where both are sorted and carry the rows' weights.
+    """[m], [m], [m] indices of a and of b, and the mass that passes between them: both sorted, of the rows' weights.
 
-    The monotone (optimal) coupling of two weighted samples: with n rows of equal weight every a meets the b of its rank.
+    The monotone (optimal) coupling of weighted samples: with rows of equal weight every a meets the b of its rank.
     """
     weight = seen.weight.double()
     orders = [values.argsort(stable=True) for values in seen.values.unbind(1)]
@@ -106,6 +107,6 @@ def coupling(seen: Observation) -> tuple[Tensor, Tensor, Tensor]:
     ends = torch.cat(reached).sort().values
     mass = ends.diff(prepend=ends.new_zeros(1))
     middle = (ends - mass / 2)[mass > 0]
-    last = len(weight) - 1
-    above, below = (order[torch.searchsorted(sums, middle).clamp_max(last)] for order, sums in zip(orders, reached, strict=True))
+    ranks = [torch.searchsorted(sums, middle).clamp_max(len(weight) - 1) for sums in reached]
+    above, below = (order[rank] for order, rank in zip(orders, ranks, strict=True))
     return above, below, mass[mass > 0]

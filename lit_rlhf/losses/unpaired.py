@@ -46,7 +46,8 @@ class Origin(Anchor):
 class MeanReward(Anchor):
     """z = max(0, E r) over the step: with r = tau log(pi/u) an estimate of tau KL(pi || u).
 
-    The paper averages over responses paired with other prompts; here the step's own are taken, at no further forward pass.
+    The paper averages over responses paired with other prompts; here the step's own are taken, at no further forward
+    pass.
     """
 
     def columns(self, reward: Tensor, label: Tensor) -> Tensor:
@@ -154,7 +155,8 @@ class UnpairedPRA(LossHead):
         anchor = (self.anchor or MeanReward()).value(seen.mean() if seen.running is None else seen.running)
         reward, label, weight = self._labelled(evidence, batch)
         value = self.value or Saturating()
-        losses = label * self.desirable * value(reward - anchor) + (1 - label) * self.undesirable * value(anchor - reward)
+        good, bad = self.desirable * value(reward - anchor), self.undesirable * value(anchor - reward)
+        losses = label * good + (1 - label) * bad
         unit = "pair" if isinstance(batch, PreferenceBatch) else "sequence"
         return LossOutput(
             (Term("unpaired", (weight * losses).sum(), unit),),

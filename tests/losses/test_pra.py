@@ -119,6 +119,8 @@ def test_exo_smooths_hard_labels_and_takes_soft_ones():
         assert total(head, seen, batch) == pytest.approx(float(expected))
     with pytest.raises(InputError, match="label is 0 or 1"):
         PRA(TAU, EXO())(seen, hard)
+    filler = dataclasses.replace(soft, probability=double([0.9, 0.3, 0.5, 0.8, 1.0, 0.65]), weight=double([1, 1, 1, 1, 0, 1]))
+    assert math.isfinite(total(PRA(TAU, EXO()), seen, filler))  # a label that does not count is not looked at
 
 
 def test_enumerated_hard_labels_add_up_to_the_soft_label():
