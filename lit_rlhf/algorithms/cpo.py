@@ -10,7 +10,7 @@ from lit_rlhf.losses.regularisers import NLL
 
 
 class CPO(Algorithm):
-    """PRA, prior form, and likelihood.
+    """PRA, prior form, with likelihood.
 
     L = -sum_E log sigma(tau log[pi(y_w)/pi(y_l)]) - sum_t log pi(y_w,t), each divided by its count.
 

@@ -9,7 +9,7 @@ from lit_rlhf.losses.regularisers import NLL, OddsRatio
 
 
 class ORPO(Algorithm):
-    """PRA, prior form, on odds.
+    """PRA, prior form, on odds, with likelihood.
 
     L = -sum_t log pi(y_w,t) - 0.1 sum_E log sigma(log[odds(y_w)/odds(y_l)]), each divided by its count.
     odds = P/(1 - P) with log P the mean log-prob of a token.

@@ -11,7 +11,7 @@ from lit_rlhf.losses.regularisers import NLL
 
 
 class SLiC(Algorithm):
-    """PRA, prior form, hinge link.
+    """PRA, prior form, hinge link, with likelihood.
 
     L = sum_E max(0, 1 - tau log[pi(y_w)/pi(y_l)]) - sum_t log pi(y_w,t), each divided by its count.
     The paper's margin delta is 1/tau; its likelihood of a reference text is that of the chosen end, per token.
