@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import itertools
 from collections.abc import Sequence
 from typing import Literal
@@ -86,7 +87,7 @@ class ReviewGroups(Sequence[Group]):
         prompts, k = len(np.unique(self.prompts)), self.drawn.shape[1]
         return Coverage(prompts, len(drawn), len(self) * k * (k - 1) // 2, int(count), int((np.bincount(parts) == 1).sum()))
 
-    @property
+    @functools.cached_property
     def good(self) -> np.ndarray:
         """[n] the label 0 or 1 of each group's one response."""
         mean = np.stack([np.exp(grammar.log_law(prompt)) @ grammar.rewards(prompt) for prompt in grammar.PROMPTS])
