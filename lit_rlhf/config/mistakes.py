@@ -38,6 +38,7 @@ class Mistakes:
         own = written(place.partition("=")[0].lstrip("-").removesuffix("+")) if place.startswith("-") else ""
         shown = place if len(place) <= _LONGEST else place[: _LONGEST - 3] + "..."
         line = f"{shown}: {sentence}" if not key or f"{own}.".startswith(f"{key}.") else f"{shown}: {key}: {sentence}"
+        line = line.replace("\n", " ")
         if line not in self.lines:
             self.lines.append(line)
 

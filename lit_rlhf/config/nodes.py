@@ -85,6 +85,8 @@ class Merger:
         result = self._below(old, new, path)
         name = new.value.get("class_path", result.get("class_path"))
         for key, node in new.value.items():
+            if key == "init_args" and node.value is None:
+                continue
             if name is None or key in ("class_path", "dict_kwargs"):
                 self._put(result, key, node, path)
             else:

@@ -53,10 +53,11 @@ class Resolver:
         missing = re.search(r"Interpolation key '(.+?)' not found", reason)
         if missing is None:
             return f"{text}: {reason.rpartition('resolving interpolation: ')[2].strip(chr(34))}"
-        above = missing[1].rpartition(".")[0]
         known = [path for path, _ in _below(self.root, "")]
-        beside = [path for path in known if path.rpartition(".")[0] == above]
-        return f"{text}: there is no {missing[1]}{did_you_mean(missing[1], beside or known)}"
+        in_full = [path for path in known if written(path) == missing[1]]
+        beside = [path for path in known if path.rpartition(".")[0] == missing[1].rpartition(".")[0]]
+        hint = f"; write {in_full[-1]}" if in_full else did_you_mean(missing[1], beside or known)
+        return f"{text}: there is no {missing[1]}{hint}"
 
     def _parses(self, path: str, node: Node) -> bool:
         if not isinstance(node.value, str) or "${" not in node.value:

@@ -149,8 +149,11 @@ class Walk:
         if not isinstance(value, dict):
             return [Problem(path, expectation(a(base.__name__), value) + _offer((base,)))]
         if "class_path" not in value:
-            given = value.get("init_args", value)
-            return self._made(base, base, given, path, path if given is value else f"{path}.init_args")
+            if inspect.isabstract(base):
+                return self._made(base, base, value, path, path)
+            several = len(offered((base,))) > 1
+            owner = f"{base.__name__} (there is no class_path)" if several else base.__name__
+            return self.arguments(value, signature_of(base), owner, path)
         name, given = value["class_path"], value.get("init_args", {})
         target, problems = self._named(name, (base,), f"{path}.class_path")
         return problems or self._made(target, base, given, f"{path}.class_path", f"{path}.init_args")

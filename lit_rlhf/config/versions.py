@@ -44,7 +44,7 @@ class Aliases:
         """A mapping, its `class_path` the present one."""
         given = node.value.get("class_path")
         change = None if given is None else _of(self.moved_classes, given.value)
-        if change is None or given.version >= change.since:
+        if change is None or given.version >= change.since or change.to.endswith(f".{given.value}"):
             return node
         self._warn(given.place, given.value, change)
         return dataclasses.replace(node, value=node.value | {"class_path": dataclasses.replace(given, value=change.to)})

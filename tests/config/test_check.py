@@ -99,6 +99,7 @@ REFUSED = """
 --trainer.plugins='{class_path: MixedPrecision, precision: bf16, device: cuda}' :: expected one of 16-mixed, bf16-mixed
 --trainer.default_root_dir=3 :: found 3
 --seed_everything=x :: found the text 'x'
+--trainer.callbacks='[{EarlyStopping: {monitor: x}}]' :: Callback (there is no class_path) has no argument EarlyStopping
 --foo=3 :: there is no key foo
 --lr=3 :: did you mean model.optimizer.lr?
 """
@@ -160,8 +161,8 @@ def test_what_is_refused_is_refused_by_jsonargparse_too(overrides, said):
 
 @pytest.mark.parametrize("overrides, said", rows(NESTED))
 def test_nested_heads_are_checked_by_index(overrides, said):
-    files = [*FILE, *shlex.split("--model.loss=Sum '--model.loss.terms=[PRA,{class_path: Scaled, head: {class_path: KLPenalty}}]'")]
-    (line,) = lines_of(overrides, files)
+    terms = "--model.loss.terms=[PRA,{class_path: Scaled, head: {class_path: KLPenalty}}]"
+    (line,) = lines_of(overrides, [*FILE, "--model.loss=Sum", terms])
     assert said in line
 
 
@@ -174,8 +175,8 @@ def test_every_committed_configuration_passes(path):
 def test_mistakes_in_a_file_are_told_by_line_all_at_once(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     Path("mine.yaml").write_text(
-        "model:\n  loss:\n    taux: 1\n  reference:\n    class_path: FrozenCop\ntrainer:\n  max_epoch: 1\n  callbacks:\n    - Foo\n"
-        "data:\n  overflow: cut\n"
+        "model:\n  loss:\n    taux: 1\n  reference:\n    class_path: FrozenCop\n"
+        "trainer:\n  max_epoch: 1\n  callbacks:\n    - Foo\ndata:\n  overflow: cut\n"
     )
     lines = lines_of("--trainer.min_step=1", [*FILE, "--config=mine.yaml"])
     assert sorted(line.partition(": ")[0] for line in lines) == sorted(

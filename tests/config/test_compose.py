@@ -100,8 +100,10 @@ def test_plus_begins_a_list_that_is_not_there(base):
 
 
 def test_init_args_may_be_left_out_below_a_class(base):
-    loss = compose(over("model: {loss: {tau: 0.2}}", "--model.init_args.loss.reduce=sum")).tree["model"]["init_args"]["loss"]
-    assert loss == {"class_path": "lit_rlhf.losses.pra.PRA", "init_args": {"tau": 0.2, "reduce": "sum"}}
+    tree = compose(over("model: {loss: {tau: 0.2}}", "--model.init_args.loss.reduce=sum")).tree
+    assert tree["model"]["init_args"]["loss"] == {
+        "class_path": "lit_rlhf.losses.pra.PRA", "init_args": {"tau": 0.2, "reduce": "sum"},
+    }
 
 
 @pytest.mark.parametrize("text, overrides, expected", [
@@ -115,9 +117,10 @@ def test_a_new_class_starts_from_its_own_defaults(base, text, overrides, expecte
     assert compose(over(text, *overrides)).tree["model"]["init_args"]["loss"] == expected
 
 
-@pytest.mark.parametrize("override", ["--model.loss=PRA", "--model.loss=lit_rlhf.losses.pra.PRA", "--model.loss={class_path: PRA}"])
-def test_the_same_class_keeps_its_arguments(base, override):
-    assert compose([*base, override]).tree["model"]["init_args"]["loss"]["init_args"] == {"tau": 0.5, "reduce": "mean"}
+@pytest.mark.parametrize("written", ["PRA", "lit_rlhf.losses.pra.PRA", "{class_path: PRA}"])
+def test_the_same_class_keeps_its_arguments(base, written):
+    model = compose([*base, f"--model.loss={written}"]).tree["model"]
+    assert model["init_args"]["loss"]["init_args"] == {"tau": 0.5, "reduce": "mean"}
 
 
 def test_arguments_may_come_before_their_class(base):
@@ -128,8 +131,8 @@ def test_arguments_may_come_before_their_class(base):
 
 
 def test_elements_of_lists_are_reached_by_index(base):
-    callbacks = compose([*base, "--trainer.callbacks.0.patience=5", "--trainer.callbacks.1.x=1"]).tree["trainer"]["callbacks"]
-    assert callbacks == [
+    tree = compose([*base, "--trainer.callbacks.0.patience=5", "--trainer.callbacks.1.x=1"]).tree
+    assert tree["trainer"]["callbacks"] == [
         {"class_path": "A", "init_args": {"patience": 5}}, {"class_path": "B", "init_args": {"x": 1}},
     ]
 
@@ -198,14 +201,16 @@ def test_old_names_are_rewritten_with_a_line_each(base, monkeypatch):
     monkeypatch.setattr(versions, "RENAMED", change)
     composed = compose(over("model: {loss: {strength: 0.9}}"))
     assert composed.tree["model"]["init_args"]["loss"]["init_args"]["tau"] == 0.9
-    assert composed.warnings == ("over.yaml:1: strength is called tau since version 2; the old name is read for one release",)
+    said = "strength is called tau since version 2; the old name is read for one release"
+    assert composed.warnings == (f"over.yaml:1: {said}",)
 
 
 def test_composing_imports_nothing_heavy(base):
+    heavy = ("torch", "lightning", "jsonargparse", "transformers", "datasets", "numpy")
     code = (
         "import sys; from lit_rlhf.config import compose; compose(['--config=base.yaml']); "
-        "print([name for name in ('torch', 'lightning', 'jsonargparse', 'transformers', 'datasets') if name in sys.modules])"
+        f"print([name for name in {heavy} if name in sys.modules])"
     )
-    root = Path(__file__).parents[2]
-    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env={"PYTHONPATH": str(root)}, check=True)
+    path = {"PYTHONPATH": str(Path(__file__).parents[2])}
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=path, check=True)
     assert run.stdout.strip() == "[]"
