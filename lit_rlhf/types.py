@@ -276,7 +276,7 @@ class Rollout(Batch):
 
     def pairs(self) -> PreferenceBatch:
         """The pair graph of each prompt's group: every pair once, the better one chosen, with its reward gap."""
-        return every_pair(self.sequences, self.reward)
+        return every_pair(self.sequences, self.reward, self.weight)
 
 
 @dataclass(frozen=True)
@@ -345,14 +345,18 @@ def segment_indices(lengths: Tensor, which: Tensor) -> Tensor:
     return offset + torch.arange(len(offset), device=lengths.device)
 
 
-def every_pair(sequences: Sequences, reward: Tensor) -> PreferenceBatch:
-    """All pairs within each prompt, the higher reward [S] chosen, `probability` = sigma(gap) and `reward_gap` = gap."""
+def every_pair(sequences: Sequences, reward: Tensor, weight: Tensor | None = None) -> PreferenceBatch:
+    """All pairs within each prompt, the higher reward [S] chosen, `probability` = sigma(gap) and `reward_gap` = gap.
+
+    A pair weighs what its lighter end weighs [S].
+    """
     same = sequences.prompt_of[:, None] == sequences.prompt_of[None, :]
     first, second = torch.triu(same, diagonal=1).nonzero(as_tuple=True)
     swapped = reward[second] > reward[first]
     chosen, rejected = torch.where(swapped, second, first), torch.where(swapped, first, second)
     gap = reward[chosen] - reward[rejected]
-    return PreferenceBatch(sequences, chosen, rejected, torch.sigmoid(gap), gap)
+    law = None if weight is None else torch.minimum(weight[chosen], weight[rejected])
+    return PreferenceBatch(sequences, chosen, rejected, torch.sigmoid(gap), gap, law)
 
 
 def _expect(name: str, value: Tensor | None, length: int) -> None:

@@ -55,7 +55,9 @@ def test_wrong_shapes_are_refused_rather_than_broadcast():
 
 def test_every_pair_is_each_pair_within_a_prompt_once_with_the_better_chosen():
     reward = torch.tensor([1.0, 5.0, 2.0, 3.0, 4.0])
-    pairs = every_pair(sequences(), reward)
+    law = torch.tensor([1.0, 2.0, 3.0, 0.0, 5.0])
+    pairs, weighed = every_pair(sequences(), reward), every_pair(sequences(), reward, law)
+    assert weighed.weight.tolist() == [min(law[i], law[j]) for i, j in zip(pairs.chosen, pairs.rejected, strict=True)]
     assert {*zip(pairs.chosen.tolist(), pairs.rejected.tolist())} == {(1, 2), (4, 0)}
     assert pairs.reward_gap.tolist() == (reward[pairs.chosen] - reward[pairs.rejected]).tolist()
     assert torch.equal(pairs.probability, 1 / (1 + torch.exp(-pairs.reward_gap)))

@@ -242,7 +242,7 @@ class Algorithm(LightningModule):
             for name, term in named(output.terms):
                 self.val_recorder.add(f"loss/{name}", term.total, batch.count(term.unit))
             self.val_recorder.add_metrics(output.metrics, watched(evidence, batch))
-            for metric in self.metrics:
+            for metric in self.metrics if bool(batch.sequence_weight.any()) else ():  # repeats that keep ranks in step weigh 0
                 metric.update(evidence, batch)
 
     test_step = validation_step

@@ -59,7 +59,7 @@ class RewardMetric(Metric):
 
     def margins(self, evidence: Evidence, batch: Batch) -> tuple[PreferenceBatch, Tensor]:
         """The pairs of the batch (of scored responses: every pair of a prompt) and their reward margins [E]."""
-        pairs = batch if isinstance(batch, PreferenceBatch) else every_pair(batch.sequences, batch.reward)
+        pairs = batch if isinstance(batch, PreferenceBatch) else every_pair(batch.sequences, batch.reward, batch.weight)
         reward = self.reward(evidence, batch)
         return pairs, reward[pairs.chosen] - reward[pairs.rejected]
 

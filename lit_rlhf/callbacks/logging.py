@@ -184,8 +184,10 @@ def _leaves(name: str, value: Tensor | Mapping[str, Tensor] | None) -> list[tupl
     return [(f"{name}/{key}", leaf) for key, leaf in value.items()] if isinstance(value, Mapping) else [(name, value)]
 
 
-def _tokens(batch: Batch) -> int:
-    return len(batch.sequences.prompt_ids) + len(batch.sequences.completion_ids)
+def _tokens(batch: Batch) -> Tensor | int:
+    """None of a repeat that only keeps ranks in step: it weighs nothing."""
+    tokens, weight = len(batch.sequences.prompt_ids) + len(batch.sequences.completion_ids), batch.sequences.weight
+    return tokens if weight is None else tokens * weight.any()
 
 
 def _learning_rates(module: LightningModule) -> dict[str, float]:

@@ -1,0 +1,184 @@
+"""Do memory or the number of processes change the mathematics? Every config, trained in three ways and compared.
+
+    python tools/invariance.py [CONFIG ...] [--updates 3] [--prompts 8]
+
+CONFIG is a file or the name of one in configs/; all of them without it. Each is trained on the built-in task in float64, with
+its own optimizer and gradients that are clipped at every update: every step as one micro-batch, as several uneven ones, and as
+several on two processes (DDP by gloo). Compared are all logged values of every update and of validation (times aside) and
+the weights at the end, both as shares of what training has changed. Exit code 0 if nothing differs beyond float rounding.
+"""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import math
+import multiprocessing
+import os
+import socket
+import sys
+import tempfile
+import warnings
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from lightning import Callback, LightningModule, Trainer, seed_everything
+from torch import Tensor, nn
+
+from lit_rlhf.callbacks import MetricLogger
+from lit_rlhf.cli import build
+
+CONFIGS = Path(__file__).parents[1] / "configs"
+WHOLE, SMALL = 4096, 32
+"""Tokens of a micro-batch that holds a step, and of one that holds a group or two."""
+MAX_GRAD_NORM = 0.01
+TOLERANCE = 1e-5
+"""Rewards and counts are float32 even where models are not."""
+PROCESSES = multiprocessing.get_context("fork")
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a run has logged, value by value, and how far its weights have moved."""
+
+    logged: dict[str, list[float]]
+    moved: dict[str, Tensor]
+    micro_batches: int
+
+
+class Watch(Callback):
+    """Keeps every logged value but times, and counts micro-batches."""
+
+    def __init__(self) -> None:
+        self.logged: dict[str, list[float]] = {}
+        self.micro_batches = 0
+
+    def on_train_batch_end(self, trainer: Trainer, module: LightningModule, outputs: object, item: tuple, index: int) -> None:
+        self.micro_batches += len(item)
+        self._keep(trainer, "train/")
+
+    def on_fit_end(self, trainer: Trainer, module: LightningModule) -> None:
+        self._keep(trainer, "val/")
+
+    def _keep(self, trainer: Trainer, stage: str) -> None:
+        for name, value in trainer.callback_metrics.items():
+            if name.startswith(stage):
+                self.logged.setdefault(name, []).append(float(value))
+
+
+def train(config: str, updates: int, prompts: int, tokens: int, **trainer: object) -> Outcome:
+    """The config's first updates, in this process."""
+    seed_everything(0, verbose=False)
+    sizes = {"batch_size": prompts, "size": updates * prompts - 1, "val_size": 7, "micro_batch_tokens": tokens}
+    overrides = [f"--data.{name}={value}" for name, value in sizes.items()]
+    algorithm, data = build(["--config", config, *overrides, f"--model.max_grad_norm={MAX_GRAD_NORM}"])
+    algorithm.configure_model()
+    in_double(algorithm)
+    before = {name: weight.detach().clone() for name, weight in algorithm.named_parameters()}
+    watch = Watch()
+    Trainer(
+        accelerator="cpu", max_steps=updates, max_epochs=-1, val_check_interval=updates, log_every_n_steps=1, logger=False,
+        callbacks=[MetricLogger(), watch], enable_checkpointing=False, enable_progress_bar=False, num_sanity_val_steps=0,
+        enable_model_summary=False, use_distributed_sampler=False, **{"devices": 1} | trainer,
+    ).fit(algorithm, data)
+    moved = {name: weight.detach() - before[name] for name, weight in algorithm.named_parameters() if weight.requires_grad}
+    return Outcome(watch.logged, moved, watch.micro_batches)
+
+
+def in_double(algorithm: LightningModule) -> None:
+    """Parts and reference in float64, where rounding is far below what a wrong count would do."""
+    algorithm.double()
+    for part in vars(algorithm.reference).values() if algorithm.reference else ():
+        if isinstance(part, nn.Module):
+            part.double()
+
+
+def train_on_two(config: str, updates: int, prompts: int, tokens: int) -> Outcome:
+    """The same on two processes; what rank 0 ends with."""
+    with tempfile.TemporaryDirectory() as folder, socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+        free.close()
+        arguments = (port, Path(folder), config, updates, prompts, tokens)
+        ranks = [PROCESSES.Process(target=_rank, args=(rank, *arguments)) for rank in range(2)]
+        for process in ranks:
+            process.start()
+        for process in ranks:
+            process.join()
+        if any(process.exitcode for process in ranks):
+            raise RuntimeError(f"{config}: exit codes {[process.exitcode for process in ranks]}")
+        found = torch.load(Path(folder, "outcome.pt"), weights_only=True)
+    return Outcome(**found)
+
+
+def _rank(rank: int, port: int, folder: Path, *arguments: object) -> None:
+    os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "WORLD_SIZE": "2", "NODE_RANK": "0"}
+    os.environ["LOCAL_RANK"] = str(rank)
+    quiet()
+    outcome = train(*arguments, strategy="ddp", devices=2)
+    if rank == 0:
+        torch.save(vars(outcome), folder / "outcome.pt")
+
+
+def quiet() -> None:
+    """What Lightning says is not what this command is about."""
+    warnings.simplefilter("ignore")
+    logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
+
+
+def difference(one: Outcome, other: Outcome) -> tuple[float, float, str]:
+    """The largest relative difference of a logged value, that of a weight as a share of its part's largest move, and where."""
+    worst, place = 0.0, ""
+    for name in one.logged.keys() | other.logged.keys():
+        own, its = one.logged.get(name, []), other.logged.get(name, [])
+        apart = math.inf if len(own) != len(its) else max(map(_apart, own, its))
+        if apart > worst:
+            worst, place = apart, name
+    size = max(float(move.abs().max()) for move in one.moved.values())
+    weights = {name: float((one.moved[name] - other.moved[name]).abs().max()) / size for name in one.moved}
+    widest = max(weights, key=weights.__getitem__)
+    return worst, weights[widest], widest if weights[widest] > worst else place
+
+
+def _apart(one: float, other: float) -> float:
+    if math.isnan(one) and math.isnan(other):
+        return 0.0
+    return abs(one - other) / max(abs(one), abs(other), 1e-3)
+
+
+def compare(config: str, updates: int = 3, prompts: int = 8) -> tuple[bool, str]:
+    """Whether all three runs of a config agree, and its row of the table."""
+    whole = train(config, updates, prompts, WHOLE)
+    small, two = train(config, updates, prompts, SMALL), train_on_two(config, updates, prompts, SMALL)
+    if not whole.micro_batches == updates < small.micro_batches:
+        raise RuntimeError(f"{config}: {whole.micro_batches} and {small.micro_batches} micro-batches compare nothing")
+    apart = [difference(whole, other) for other in (small, two)]
+    same = all(max(logged, weights) <= TOLERANCE for logged, weights, _ in apart)
+    cells = "".join(f"{logged:>11.1e}{weights:>11.1e}" for logged, weights, _ in apart)
+    said = "same" if same else "DIFFERENT: " + ", ".join(sorted({place for *_, place in apart if place}))
+    loss, count = whole.logged["train/loss"][-1], small.micro_batches / updates
+    return same, f"{Path(config).stem:<20}{loss:>10.5f}{count:>8.1f}{cells}  {said}"
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("configs", nargs="*", metavar="CONFIG")
+    parser.add_argument("--updates", type=int, default=3)
+    parser.add_argument("--prompts", type=int, default=8)
+    options = parser.parse_args()
+    quiet()
+    torch.set_num_threads(1)  # before the first operation: a thread pool does not survive a fork
+    print(f"{'':<20}{'':>10}{'micro-':>7}{'several micro-batches':>22}{'two processes':>22}")
+    print(f"{'config':<20}{'loss':>10}{'batches':>8}{'logged':>10}{'weights':>11}{'logged':>11}{'weights':>11}")
+    verdicts = []
+    for config in options.configs or sorted(str(path) for path in CONFIGS.glob("*.yaml")):
+        same, row = compare(config, options.updates, options.prompts)
+        verdicts.append(same)
+        print(row, flush=True)
+    print(f"{sum(verdicts)} of {len(verdicts)} are the same beyond float rounding ({TOLERANCE:.0e})")
+    return int(not all(verdicts))
+
+
+if __name__ == "__main__":
+    sys.exit(main())
