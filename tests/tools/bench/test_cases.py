@@ -1,5 +1,7 @@
 """The table of losses, without TRL: every loss works on our side, and says what it is compared with."""
 
+from pathlib import Path
+
 import pytest
 import torch
 from bigram import VOCABULARY, Bigram, make_rows
@@ -84,3 +86,11 @@ def test_the_table_numbers_its_notes_and_what_is_said_is_checked():
     assert lines[3].startswith(f"| {noted.name} (1) |") and lines[-1] == f"1. {noted.note}"
     assert wrong([(plain, same), (noted, other)]) == []
     assert [sentence.split(":")[0] for sentence in wrong([(plain, other), (noted, same)])] == [plain.name, noted.name]
+
+
+def test_the_page_has_every_loss_and_every_difference():
+    page = (Path(__file__).parents[3] / "tools" / "bench" / "README.md").read_text()
+    shown = table([(case, Difference(0.0, 0.0, 0.0)) for case in CASES]).splitlines()
+    rows = [line.rsplit(" | ", 3)[0] for line in shown if line.startswith("| ")]
+    assert all(f"\n{row} | " in page for row in rows)
+    assert all(f"\n{line}\n" in page for line in shown if line[:1].isdigit())
