@@ -74,16 +74,17 @@ def problems(tree: Mapping[str, Any], hints: Mapping[str, Any], walk: Walk) -> l
         if key not in hints:
             found.append(Problem(key, f"there is no key {key}", unknown=key))
         elif hints[key] is Trainer:
-            found += walk.arguments({} if value is None else value, signature_of(Trainer), "Trainer", key)
-        elif not (value is None and key not in ("model", "data")):
+            found += walk.arguments(value, signature_of(Trainer), "Trainer", key)
+        else:
             found += walk.value(value, hints[key], key)
     absent = [key for key in ("model", "data") if key in hints and key not in tree]
     return found + [Problem(key, f"no configuration has {key}; add one that has, as in --config dpo") for key in absent]
 
 
 def _place(composed: Composed, problem: Problem) -> str:
-    absent = problem.path not in composed.tree and "." not in problem.path
-    return " + ".join(map(str, composed.files)) or "--config" if absent else composed.place(problem.path)
+    if problem.path.partition(".")[0] in composed.root.value:
+        return composed.place(problem.path)
+    return " + ".join(map(str, composed.files)) or "--config"
 
 
 def _hint(problem: Problem, walk: Walk) -> str:

@@ -25,7 +25,7 @@ class Composed:
     """One literal tree and where its values come from."""
 
     tree: dict[str, Any]
-    """Without `vars`, `version` and `run`."""
+    """Without `vars`, `version` and `run`, and without what is null at the top."""
     run: str | None
     """The name of the run."""
     files: tuple[Path, ...]
@@ -65,21 +65,14 @@ def compose(arguments: Sequence[str], default: str | Path | None = None) -> Comp
     mistakes, aliases = Mistakes(), Aliases()
     names, overrides = command_line.split(arguments, mistakes)
     files = [_file(name, mistakes) for name in names or ([] if default is None else [str(default)])]
-    merger = Merger(mistakes, aliases)
     trees = [None if file is None else read_file(file, mistakes) for file in files]
     if None in trees:
         mistakes.refuse()
-    root, version = Node({}, "the command line"), VERSION
-    for given in trees:
-        given.value.pop("version", None)
-        root, version = merger.over(root, given), given.version
-    for override in overrides:
-        if _allowed(override, root, mistakes):
-            root = merger.over(root, _nested(override, version, mistakes))
+    root = _merged(trees, overrides, Merger(mistakes, aliases))
     tree = resolved(root, mistakes)
     run = _run(tree.get("run"), root, mistakes)
     mistakes.refuse()
-    tree = {key: value for key, value in tree.items() if key not in META}
+    tree = {key: value for key, value in tree.items() if key not in META and value is not None}
     texts = tuple(override.text for override in overrides)
     return Composed(tree, run, tuple(files), texts, root, tuple(aliases.warnings))
 
@@ -89,6 +82,18 @@ def _file(name: str, mistakes: Mistakes) -> Path | None:
     if path is None:
         mistakes.add(f"--config={name}", "", places.missing(name))
     return path
+
+
+def _merged(trees: Sequence[Node], overrides: Sequence[Override], merger: Merger) -> Node:
+    """Files and overrides over one another. Old names are read on the command line where the last file reads them."""
+    root, version = Node({}, "the command line"), VERSION
+    for given in trees:
+        kept = {key: node for key, node in given.value.items() if key != "version"}
+        root, version = merger.over(root, Node(kept, given.place, given.version)), given.version
+    for override in overrides:
+        if _allowed(override, root, merger.mistakes):
+            root = merger.over(root, _nested(override, version, merger.mistakes))
+    return root
 
 
 def _nested(override: Override, version: int, mistakes: Mistakes) -> Node:

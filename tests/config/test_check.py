@@ -190,6 +190,11 @@ def test_a_configuration_without_model_and_data_says_so():
     assert len(lines) == 2 and ": model: " in lines[0] and ": data: " in lines[1]
 
 
+def test_what_is_null_at_the_top_is_not_there():
+    assert lines_of("--data=null") == ("--data=null: no configuration has data; add one that has, as in --config dpo",)
+    check(composed("--trainer=null --ckpt_path=null"))
+
+
 def test_null_is_refused_where_a_value_is_needed():
     assert lines_of("--model.loss.tau=null") == ("--model.loss.tau=null: expected a number, found null",)
 
