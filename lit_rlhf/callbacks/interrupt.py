@@ -7,6 +7,8 @@ import sys
 import threading
 from types import FrameType
 
+from lightning.pytorch.utilities import rank_zero_only
+
 
 class Interrupt:
     """The first Ctrl-C is remembered in `asked`, the second stops at once."""
@@ -34,4 +36,5 @@ class Interrupt:
             self.remove()
             raise KeyboardInterrupt
         self.asked = True
-        print("\nStopping after this update, with a checkpoint. Press Ctrl-C again to stop at once.", file=sys.stderr)
+        if rank_zero_only.rank == 0:
+            print("\nStopping after this update, with a checkpoint. Press Ctrl-C again to stop at once.", file=sys.stderr)

@@ -70,17 +70,18 @@ def explained(trainer: Trainer, data: Any, run: Run) -> Iterator[None]:
     try:
         yield
     except SIGTERMException:
-        _kept(run, "terminated")
+        _stopped(run, "terminated")
         raise SystemExit(TERMINATED if is_first() else 0) from None
     except SystemExit:
         if not trainer.interrupted:
             raise
-        _kept(run, "interrupted")
+        _stopped(run, "interrupted")
         if is_first():  # the first process kills the run when another one ends with an error
             raise KeyboardInterrupt from None
     except Exception as error:
         known = _known(error, data)
         if known is None or cause(error, InputError) is not None:
+            error.add_note(kept(run))
             raise
         raise known from error
 
@@ -96,19 +97,24 @@ def _known(error: Exception, data: Any) -> Exception | None:
         return RunFailed(str(error))
     if isinstance(error, OSError) and error.errno in (28, 122):
         return RunFailed(f"{error.strerror}: {error.filename or 'a file of the run'}; the last checkpoint is whole")
-    if isinstance(error, MisconfigurationException):
+    if isinstance(error, MisconfigurationException) or isinstance(error, ValueError) and _innermost(error).startswith("lightning."):
         return InputError(f"trainer: {_line(str(error))}")
     if isinstance(error, RuntimeError) and str(error).startswith("Error(s) in loading state_dict"):
         return InputError(f"ckpt_path: the checkpoint is of another model: {_line(str(error).partition(':')[2])[:300]}")
     return None
 
 
-def _kept(run: Run, what: str) -> None:
-    """Says which checkpoint there is."""
+def kept(run: Run) -> str:
+    """Which checkpoint there is, and what to do with it."""
     last = run.folder / "checkpoints" / "last.ckpt"
-    there = f"{last} continues with the same command and --ckpt_path last" if last.is_file() else "there is no checkpoint yet"
+    if not last.is_file():
+        return f"{run.folder} has no checkpoint yet"
+    return f"{last} is kept; the same command with --ckpt_path last continues from it"
+
+
+def _stopped(run: Run, how: str) -> None:
     if is_first():
-        print(f"{what}; {there}", file=sys.stderr)
+        print(f"{how}; {kept(run)}", file=sys.stderr)
 
 
 def _parsed(message: str) -> str:

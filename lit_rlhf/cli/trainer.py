@@ -94,6 +94,8 @@ class RunLine(CommandLine):
             fits = self.command == "fit" and not self.dry
             config["logger"] = TensorBoardLogger(RUNS, name=self.run_of.name, version="") if fits else False
         config["default_root_dir"] = config["default_root_dir"] or str(self.run_of.folder)
+        if isinstance(config["val_check_interval"], int):  # else Lightning refuses epochs of fewer updates
+            config["check_val_every_n_epoch"] = None
         if config["precision"] is None:
             chosen = choose_precision(config["accelerator"] if isinstance(config["accelerator"], str) else "auto")
             config["precision"] = chosen.name
