@@ -1,4 +1,4 @@
-"""What `lit_rlhf/README.md` shows is run as it stands: parts of a user's own, in a bare loop and through the command line."""
+"""What `lit_rlhf/README.md` shows is run as it stands: a user's own parts, in a bare loop and on the command line."""
 
 from __future__ import annotations
 
@@ -43,7 +43,12 @@ def fitted(algorithm, data, steps=2):
     """Trained for a few updates, quietly."""
     from lightning import Trainer
 
-    quiet = {"logger": False, "enable_checkpointing": False, "enable_progress_bar": False, "enable_model_summary": False}
+    quiet = {
+        "logger": False,
+        "enable_checkpointing": False,
+        "enable_progress_bar": False,
+        "enable_model_summary": False,
+    }
     trainer = Trainer(accelerator="cpu", devices=1, max_steps=steps, use_distributed_sampler=False, **quiet)
     trainer.fit(algorithm, datamodule=data)
     return trainer
@@ -72,12 +77,16 @@ def test_the_head_in_a_bare_loop_learns(folder):
     exec(compile(Path("loop.py").read_text(encoding="utf-8"), "loop.py", "exec"), space)
     losses = space["losses"]
     assert len(losses) == 20
-    assert losses[0] == pytest.approx(math.log(math.factorial(4)) / 4, rel=0.1)  # equal scores: every ranking is as likely
+    assert losses[0] == pytest.approx(
+        math.log(math.factorial(4)) / 4, rel=0.1
+    )  # equal scores: every ranking is as likely
     assert sum(losses[-5:]) < sum(losses[:5])
 
 
 def test_the_head_in_a_configuration_of_the_package(folder):
-    (line,) = (row for row in PAGE.read_text(encoding="utf-8").splitlines() if "--model.loss=my_heads.PlackettLuce" in row)
+    (line,) = (
+        row for row in PAGE.read_text(encoding="utf-8").splitlines() if "--model.loss=my_heads.PlackettLuce" in row
+    )
     algorithm, data = build([*shlex.split(line)[4:], "--data.size=64", "--data.val_size=8"])
     assert (type(algorithm.loss).__name__, algorithm.loss.tau) == ("PlackettLuce", 0.3)
     before = algorithm.reference
@@ -113,7 +122,8 @@ def test_the_metric_is_the_share_of_best_responses(folder):
 
 def test_columns_and_rewards_of_a_file(folder):
     rows = [
-        {"question": f"{n}?", "answers": [{"text": " yes", "stars": 5}, {"text": " no", "stars": 1 + n % 3}]} for n in range(6)
+        {"question": f"{n}?", "answers": [{"text": " yes", "stars": 5}, {"text": " no", "stars": 1 + n % 3}]}
+        for n in range(6)
     ]
     Path("answers.jsonl").write_text("\n".join(map(json.dumps, rows)))
     words = byte_tokenizer()

@@ -9,7 +9,8 @@ GENERATORS = {
     "forward_kl": (lambda w: -w.log(), divergences.forward_kl),
     "jensen_shannon": (lambda w: w * w.log() - (w + 1) * ((w + 1) / 2).log(), divergences.jensen_shannon),
     "alpha": (
-        lambda w: (w ** (1 - 0.3) - (1 - 0.3) * w - 0.3) / (0.3 * (0.3 - 1)), lambda x: divergences.alpha_divergence(x, 0.3),
+        lambda w: (w ** (1 - 0.3) - (1 - 0.3) * w - 0.3) / (0.3 * (0.3 - 1)),
+        lambda x: divergences.alpha_divergence(x, 0.3),
     ),
 }
 

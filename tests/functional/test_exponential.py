@@ -20,4 +20,6 @@ def test_beyond_it_goes_on_as_its_tangent(ours):
     x = torch.tensor([exponential.LARGEST + 2, 1e4], requires_grad=True)
     (slope,) = torch.autograd.grad(ours(x).sum(), x)
     assert slope.tolist() == pytest.approx([math.exp(exponential.LARGEST)] * 2)
-    assert ours(x).tolist() == pytest.approx([math.exp(exponential.LARGEST) * (1 + far) for far in (2, 1e4 - exponential.LARGEST)])
+    assert ours(x).tolist() == pytest.approx(
+        [math.exp(exponential.LARGEST) * (1 + far) for far in (2, 1e4 - exponential.LARGEST)]
+    )

@@ -12,7 +12,7 @@ def theta():
 
 
 def expected_loss(estimator, theta):
-    """E_{y ~ pi}[k(log pi(y), log u(y))] with the sampling law held constant: what sampled losses have as their gradient."""
+    """E_{y ~ pi}[k(log pi(y), log u(y))], the sampling law held constant: its gradient is that of sampled losses."""
     policy = theta.log_softmax(0)
     return (policy.exp().detach() * estimator(policy, REFERENCE)).sum()
 

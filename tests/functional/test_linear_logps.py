@@ -11,7 +11,10 @@ FORMS = [{}, {"bias": True}, {"softcap": 2.0}, {"scale": 0.5}, {"bias": True, "s
 
 def inputs(dtype=torch.float64, bias=False, rows=T):
     draw = torch.Generator().manual_seed(0)
-    made = [torch.randn(shape, generator=draw, dtype=torch.float64).to(dtype).requires_grad_() for shape in ((rows, D), (V, D), (V,))]
+    made = [
+        torch.randn(shape, generator=draw, dtype=torch.float64).to(dtype).requires_grad_()
+        for shape in ((rows, D), (V, D), (V,))
+    ]
     return made[0], made[1], made[2] if bias else None, torch.randint(V, (rows,), generator=draw)
 
 
@@ -36,8 +39,12 @@ def test_chunks_equal_the_dense_computation(form, chunk):
     for ours, theirs in zip(found, expected, strict=True):
         assert torch.allclose(ours, theirs, rtol=1e-12)
     for pick in ((1.0, 0.0), (0.0, 1.0), (0.7, -0.3)):
-        slopes = [torch.autograd.grad(sum(p * (mix * one).sum() for p, one in zip(pick, pair, strict=True)), leaves, retain_graph=True)
-                  for pair in (found, expected)]
+        slopes = [
+            torch.autograd.grad(
+                sum(p * (mix * one).sum() for p, one in zip(pick, pair, strict=True)), leaves, retain_graph=True
+            )
+            for pair in (found, expected)
+        ]
         for ours, theirs in zip(*slopes, strict=True):
             assert torch.allclose(ours, theirs, rtol=1e-9, atol=1e-12)
 
@@ -45,7 +52,8 @@ def test_chunks_equal_the_dense_computation(form, chunk):
 def test_gradients_are_those_of_finite_differences():
     hidden, weight, bias, targets = inputs(bias=True)
     assert torch.autograd.gradcheck(
-        lambda h, w, b: linear_logps(h, w, targets, b, softcap=2.0, scale=0.7, chunk_size=2, entropy=True), (hidden, weight, bias)
+        lambda h, w, b: linear_logps(h, w, targets, b, softcap=2.0, scale=0.7, chunk_size=2, entropy=True),
+        (hidden, weight, bias),
     )
 
 
@@ -58,7 +66,8 @@ def test_only_what_asks_for_a_gradient_gets_one():
 
 
 @pytest.mark.parametrize(
-    ("given", "result"), [(torch.bfloat16, torch.float32), (torch.float32, torch.float32), (torch.float64, torch.float64)]
+    ("given", "result"),
+    [(torch.bfloat16, torch.float32), (torch.float32, torch.float32), (torch.float64, torch.float64)],
 )
 def test_log_probabilities_are_in_single_precision_or_better_and_gradients_in_that_of_the_weights(given, result):
     hidden, weight, bias, targets = inputs(given, bias=True)
@@ -77,7 +86,10 @@ def test_log_probabilities_are_in_single_precision_or_better_and_gradients_in_th
 
 def test_the_gradient_of_bf16_weights_is_added_up_in_single_precision():
     rows = 2048
-    hidden, weight = torch.ones(rows, 1, dtype=torch.bfloat16), torch.zeros(2, 1, dtype=torch.bfloat16, requires_grad=True)
+    hidden, weight = (
+        torch.ones(rows, 1, dtype=torch.bfloat16),
+        torch.zeros(2, 1, dtype=torch.bfloat16, requires_grad=True),
+    )
     linear_logps(hidden, weight, torch.zeros(rows, dtype=torch.long), chunk_size=1)[0].sum().backward()
     assert weight.grad[:, 0].tolist() == [rows / 2, -rows / 2]  # bf16 alone would stop growing at 128 times an addend
 
@@ -105,7 +117,11 @@ def test_impossible_words_add_no_nan():
     values, entropy = linear_logps(hidden, weight, targets, bias, chunk_size=2, entropy=True)
     (values.sum() + entropy.sum()).backward()
     place = torch.searchsorted(keep, targets)
-    rest = [hidden.detach().requires_grad_(), weight.detach()[keep].requires_grad_(), bias.detach()[keep].requires_grad_()]
+    rest = [
+        hidden.detach().requires_grad_(),
+        weight.detach()[keep].requires_grad_(),
+        bias.detach()[keep].requires_grad_(),
+    ]
     expected, expected_entropy = dense(*rest, place)
     (expected.sum() + expected_entropy.sum()).backward()
     assert torch.allclose(values, expected) and torch.allclose(entropy, expected_entropy)
@@ -117,7 +133,9 @@ def test_extreme_logits_stay_finite():
     hidden, weight, _, targets = inputs(torch.float32)
     values, entropy = linear_logps(1e4 * hidden, weight, targets, chunk_size=2, entropy=True)
     (values.sum() + entropy.sum()).backward()
-    assert all(torch.isfinite(one).all() for one in (values, entropy, hidden.grad, weight.grad)) and (entropy >= 0).all()
+    assert (
+        all(torch.isfinite(one).all() for one in (values, entropy, hidden.grad, weight.grad)) and (entropy >= 0).all()
+    )
 
 
 class Largest(TorchDispatchMode):
@@ -139,7 +157,9 @@ class Largest(TorchDispatchMode):
 def test_no_tensor_of_all_tokens_and_words_is_made(chunk):
     hidden, weight, bias, targets = inputs(bias=True)
     with Largest() as seen:
-        values, entropy = linear_logps(hidden, weight, targets, bias, softcap=2.0, scale=0.5, chunk_size=chunk, entropy=True)
+        values, entropy = linear_logps(
+            hidden, weight, targets, bias, softcap=2.0, scale=0.5, chunk_size=chunk, entropy=True
+        )
         (values.sum() + entropy.sum()).backward()
     assert seen.elements == chunk * V < T * V
 

@@ -34,7 +34,9 @@ def test_segment_mean_is_weighted_and_0_without_weight():
         for ws, vs in zip(pieces(WEIGHT), pieces(VALUES), strict=True)
     ]
     assert found == pytest.approx(expected) and found[1] == 0
-    assert segment.segment_mean(VALUES, LENGTHS).tolist() == pytest.approx([sum(piece) / len(piece) for piece in pieces(VALUES)])
+    assert segment.segment_mean(VALUES, LENGTHS).tolist() == pytest.approx(
+        [sum(piece) / len(piece) for piece in pieces(VALUES)]
+    )
 
 
 @pytest.mark.parametrize("poison", [math.nan, math.inf])
@@ -57,11 +59,15 @@ def test_sums_means_and_softmaxes_by_index_are_those_of_loops():
     count = 6
     groups = [of_index(k) for k in range(count)]
     assert segment.sum_by(VALUES, INDEX, count).tolist() == pytest.approx([sum(group) for group in groups])
-    assert segment.mean_by(VALUES, INDEX, count).tolist() == pytest.approx([sum(g) / len(g) if g else 0.0 for g in groups])
+    assert segment.mean_by(VALUES, INDEX, count).tolist() == pytest.approx(
+        [sum(g) / len(g) if g else 0.0 for g in groups]
+    )
     expected = [math.log(sum(map(math.exp, g))) if g else -math.inf for g in groups]
     assert segment.logsumexp_by(VALUES, INDEX, count).tolist() == pytest.approx(expected)
     normalised = segment.log_softmax_by(VALUES, INDEX, count)
-    assert normalised.tolist() == pytest.approx([v - expected[k] for v, k in zip(VALUES.tolist(), INDEX.tolist(), strict=True)])
+    assert normalised.tolist() == pytest.approx(
+        [v - expected[k] for v, k in zip(VALUES.tolist(), INDEX.tolist(), strict=True)]
+    )
 
 
 def test_logsumexp_survives_extremes_and_differentiates_to_a_softmax():
@@ -79,8 +85,11 @@ def test_logsumexp_survives_extremes_and_differentiates_to_a_softmax():
 def test_dtypes_stay(dtype):
     values = VALUES.to(dtype)
     made = [
-        segment.segment_sum(values, LENGTHS), segment.segment_mean(values, LENGTHS, WEIGHT.float()),
-        segment.mean_by(values, INDEX, 6), segment.logsumexp_by(values, INDEX, 6), segment.counted(values, WEIGHT.float()),
+        segment.segment_sum(values, LENGTHS),
+        segment.segment_mean(values, LENGTHS, WEIGHT.float()),
+        segment.mean_by(values, INDEX, 6),
+        segment.logsumexp_by(values, INDEX, 6),
+        segment.counted(values, WEIGHT.float()),
     ]
     assert {one.dtype for one in made} == {dtype}
 

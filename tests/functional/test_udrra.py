@@ -46,7 +46,9 @@ def test_the_sampled_partition_is_tau_log_mean_exp(tau):
     found = udrra.sampled_partition(REWARD, GROUP, PROMPTS, tau)
     for prompt in (0, 2):
         rewards = of(prompt)
-        assert found[prompt].item() == pytest.approx(tau * math.log(sum(math.exp(r / tau) for r in rewards) / len(rewards)))
+        assert found[prompt].item() == pytest.approx(
+            tau * math.log(sum(math.exp(r / tau) for r in rewards) / len(rewards))
+        )
 
 
 def test_the_sampled_partition_survives_a_small_temperature():
@@ -81,7 +83,9 @@ def test_leave_one_out_takes_the_mean_of_the_others():
     group = torch.tensor([0, 2, 0, 0, 2, 3, 0])
     found = udrra.leave_one_out(REWARD, group, PROMPTS)
     for k, (reward, prompt) in enumerate(zip(REWARD.tolist(), group.tolist(), strict=True)):
-        others = [r for j, (r, g) in enumerate(zip(REWARD.tolist(), group.tolist(), strict=True)) if g == prompt and j != k]
+        others = [
+            r for j, (r, g) in enumerate(zip(REWARD.tolist(), group.tolist(), strict=True)) if g == prompt and j != k
+        ]
         assert found[k].item() == pytest.approx(reward - sum(others) / len(others) if others else 0.0)
 
 
@@ -89,8 +93,11 @@ def test_leave_one_out_takes_the_mean_of_the_others():
 def test_dtypes_stay(dtype, tau):
     reward = REWARD.to(dtype)
     made = [
-        udrra.implicit_reward(reward, reward, tau), udrra.enumerated_partition(reward, reward, GROUP, PROMPTS, tau),
-        udrra.sampled_partition(reward, GROUP, PROMPTS, tau), udrra.quantile_rewards(reward, GROUP),
-        udrra.leave_one_out(reward, GROUP, PROMPTS), reward + udrra.quantile_partition(tau),
+        udrra.implicit_reward(reward, reward, tau),
+        udrra.enumerated_partition(reward, reward, GROUP, PROMPTS, tau),
+        udrra.sampled_partition(reward, GROUP, PROMPTS, tau),
+        udrra.quantile_rewards(reward, GROUP),
+        udrra.leave_one_out(reward, GROUP, PROMPTS),
+        reward + udrra.quantile_partition(tau),
     ]
     assert {one.dtype for one in made} == {dtype}

@@ -1,7 +1,7 @@
-"""Ragged batches for tests of heads: N = 4 prompts, S = 9 completions, T = 23 tokens, E = 6 pairs, all in double precision.
+"""Ragged batches for tests of heads, in double precision: N = 4 prompts, S = 9 completions, T = 23 tokens, E = 6 pairs.
 
-Two tokens count half and three not at all. Sequences are not in the order of their prompts; one is in several pairs; labels
-are hard, soft and a tie; the last pair and one sequence's prompt can be given the weight 0.
+Two tokens count half and three not at all. Sequences are not in the order of their prompts; one is in several pairs;
+labels are hard, soft and a tie; pairs and sequences weigh differently.
 """
 
 from __future__ import annotations
@@ -36,7 +36,11 @@ def token_weight() -> Tensor:
 def sequences(weighted: bool = True) -> Sequences:
     prompts = torch.tensor([2, 1, 3, 1])
     return Sequences(
-        torch.arange(int(prompts.sum())), prompts, torch.arange(TOKENS), torch.tensor(LENGTHS), torch.tensor(PROMPT_OF),
+        torch.arange(int(prompts.sum())),
+        prompts,
+        torch.arange(TOKENS),
+        torch.tensor(LENGTHS),
+        torch.tensor(PROMPT_OF),
         token_weight() if weighted else None,
     )
 
@@ -68,7 +72,11 @@ def whole(values: Tensor, lengths=LENGTHS, weight=None, reduce: str = "sum") -> 
     weight = token_weight().tolist() if weight is None else weight
     found, place = [], 0
     for length in lengths:
-        tokens = [(w, v) for w, v in zip(weight[place : place + length], values.tolist()[place : place + length], strict=True) if w]
+        tokens = [
+            (w, v)
+            for w, v in zip(weight[place : place + length], values.tolist()[place : place + length], strict=True)
+            if w
+        ]
         total, mass = sum(w * v for w, v in tokens), sum(w for w, _ in tokens)
         found.append(total if reduce == "sum" else total / mass)
         place += length
@@ -113,5 +121,7 @@ def bandit(theta: Tensor, reference: Tensor | None, drawn: list[int], reward: Te
     """One prompt and completions of one token: `drawn` are responses of the policy softmax(theta)."""
     which = torch.tensor(drawn)
     seen = Evidence(TokenLogps(theta.log_softmax(0)[which]), None if reference is None else reference.log()[which])
-    lone = Sequences(torch.zeros(1, dtype=torch.long), torch.tensor([1]), which, torch.ones_like(which), torch.zeros_like(which))
+    lone = Sequences(
+        torch.zeros(1, dtype=torch.long), torch.tensor([1]), which, torch.ones_like(which), torch.zeros_like(which)
+    )
     return seen, ScoredBatch(lone, reward[which])

@@ -18,7 +18,11 @@ from lit_rlhf.types import Rollout
 def test_a_sum_keeps_each_head_s_terms_and_units():
     head = PRA() + NLL() + KLPenalty()
     output = head(evidence(), pairs())
-    assert [(term.name, term.unit) for term in output.terms] == [("pra", "pair"), ("nll", "chosen_token"), ("k2", "token")]
+    assert [(term.name, term.unit) for term in output.terms] == [
+        ("pra", "pair"),
+        ("nll", "chosen_token"),
+        ("k2", "token"),
+    ]
     assert head.needs == {"policy", "reference", "chosen"}
     assert (head.family, head.unit) == ("PRA", "pair")
 
@@ -33,7 +37,9 @@ def test_a_multiple_scales_terms_and_gradients_and_leaves_metrics():
     assert total(head, seen, batch) == pytest.approx(0.125 * total(PRA(), seen, batch))
     assert head(seen, batch).terms[0].coefficient == 0.125
     assert torch.allclose(gradient(head, seen, batch), 0.125 * gradient(PRA(), seen, batch))
-    assert [(m.name, m.total) for m in head(seen, batch).metrics] == [(m.name, m.total) for m in PRA()(seen, batch).metrics]
+    assert [(m.name, m.total) for m in head(seen, batch).metrics] == [
+        (m.name, m.total) for m in PRA()(seen, batch).metrics
+    ]
 
 
 def test_every_head_of_a_sum_finds_its_own_statistics():
@@ -44,7 +50,9 @@ def test_every_head_of_a_sum_finds_its_own_statistics():
     observed = dataclasses.replace(seen, observed=head.observe(seen, batch))
     alone = [float(term.total.detach()) for part in heads for term in part(seen, batch).terms]
     assert [float(term.total.detach()) for term in head(observed, batch).terms] == alone
-    swapped = dataclasses.replace(seen, observed=tuple(dataclasses.replace(one, values=one.values + 1) for one in observed.observed))
+    swapped = dataclasses.replace(
+        seen, observed=tuple(dataclasses.replace(one, values=one.values + 1) for one in observed.observed)
+    )
     assert [float(term.total.detach()) for term in head(swapped, batch).terms] != alone
 
 
@@ -56,7 +64,9 @@ def test_prior_hides_the_reference_from_one_head():
     assert float(mixed.terms[1].total.detach()) == total(KLPenalty(), evidence(), batch)
 
 
-@pytest.mark.parametrize("head", [KLPenalty(), PRA() + KLPenalty(), RA(partition="group")], ids=lambda head: type(head).__name__)
+@pytest.mark.parametrize(
+    "head", [KLPenalty(), PRA() + KLPenalty(), RA(partition="group")], ids=lambda head: type(head).__name__
+)
 def test_prior_refuses_a_head_that_needs_a_reference(head):
     with pytest.raises(InputError, match=f"Prior hides the reference, and {type(head).__name__} cannot do without"):
         Prior(head)

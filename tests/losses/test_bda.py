@@ -30,8 +30,12 @@ def test_policy_gradient_by_a_loop(name, tau, reference):
     shaped = [r - tau * ratio for r, ratio in zip(batch.reward.tolist(), log_ratios(seen), strict=True)]
     advantage = [shaped[k] - baseline(name, k, shaped) for k in range(9)]
     weight, logps = batch.weight.tolist(), whole(seen.policy.values.detach())
-    assert total(head, seen, batch) == pytest.approx(-sum(w * a * lp for w, a, lp in zip(weight, advantage, logps, strict=True)))
-    slope = gradient(head, seen, batch)  # of log pi alone: every trained token of a completion gets - w A times its weight
+    assert total(head, seen, batch) == pytest.approx(
+        -sum(w * a * lp for w, a, lp in zip(weight, advantage, logps, strict=True))
+    )
+    slope = gradient(
+        head, seen, batch
+    )  # of log pi alone: every trained token of a completion gets - w A times its weight
     assert slope[19].item() == pytest.approx(-weight[7] * advantage[7])
     assert metric(head, seen, batch, "advantage_square") == pytest.approx(
         sum(w * a * a for w, a in zip(weight, advantage, strict=True)) / sum(weight)
@@ -72,7 +76,9 @@ def test_exponential_weights_by_a_loop(name, largest):
     raw = [math.exp((rewards[k] - baseline(name, k, rewards)) / TAU) for k in range(9)]
     cut = [value if largest is None else min(value, largest) for value in raw]
     weight, logps = batch.weight.tolist(), whole(seen.policy.values.detach())
-    assert total(head, seen, batch) == pytest.approx(-sum(w * e * lp for w, e, lp in zip(weight, cut, logps, strict=True)))
+    assert total(head, seen, batch) == pytest.approx(
+        -sum(w * e * lp for w, e, lp in zip(weight, cut, logps, strict=True))
+    )
     share = sum(w for w, r, c in zip(weight, raw, cut, strict=True) if c < r) / sum(weight)
     assert metric(head, seen, batch, "weight_cut") == pytest.approx(share)
     assert (share > 0) == (largest is not None)
@@ -84,7 +90,9 @@ def test_exponential_weights_have_the_data_s_law_times_e_to_the_r_as_their_targe
     mu = other.softmax(0)
     theta = (mu.log() + reward / TAU).requires_grad_()
     seen, batch = bandit(theta, None, list(range(6)), reward)
-    (slope,) = torch.autograd.grad(ExponentialWeight(TAU)(seen, type(batch)(batch.sequences, reward, mu)).terms[0].total, theta)
+    (slope,) = torch.autograd.grad(
+        ExponentialWeight(TAU)(seen, type(batch)(batch.sequences, reward, mu)).terms[0].total, theta
+    )
     assert slope.abs().max() < 1e-12
 
 
@@ -104,7 +112,9 @@ def test_impossible_options_are_refused():
         ExponentialWeight(baseline="leave_one_out")
 
 
-@pytest.mark.parametrize("head", [PolicyGradient(), PolicyGradient(baseline="mean"), ExponentialWeight(baseline="mean")], ids=repr)
+@pytest.mark.parametrize(
+    "head", [PolicyGradient(), PolicyGradient(baseline="mean"), ExponentialWeight(baseline="mean")], ids=repr
+)
 def test_a_prompt_with_one_response_is_refused_where_responses_are_compared(head):
     assert "group" in head.needs
     with pytest.raises(InputError, match="two or more"):

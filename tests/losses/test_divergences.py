@@ -23,7 +23,9 @@ def test_f_dpo_puts_the_score_in_the_place_of_the_log_ratio(divergence, cls):
     head = cls(tau, divergence=divergence) if cls is PRA else cls(tau, divergence=divergence, alpha=1.0)
     score = [tau * SCORES[divergence](math.exp(ratio)) for ratio in log_ratios(seen)]
     expected = 0.0
-    for w, l, p, weight in zip(*(x.tolist() for x in (batch.chosen, batch.rejected, batch.probability, batch.weight)), strict=True):
+    for w, l, p, weight in zip(
+        *(x.tolist() for x in (batch.chosen, batch.rejected, batch.probability, batch.weight)), strict=True
+    ):
         margin = score[w] - score[l]
         expected += weight * (p * softplus(-margin) + (1 - p) * softplus(margin))
     assert total(head, seen, batch) == pytest.approx(expected)

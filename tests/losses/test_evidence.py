@@ -17,11 +17,24 @@ from lit_rlhf.losses.unpaired import UnpairedPRA
 from lit_rlhf.types import Evidence
 
 PAIRED = [
-    PRA(), PRA(link=Squared()), PRA(link=SPPO()), PRA(link=Positive(2.0)), PRA(link=EXO(), label_smoothing=0.1),
-    LengthDesensitised(), PolicyWeighted(PRA()), RDA(), AOT(), AOT(paired=False), UnpairedPRA(),
+    PRA(),
+    PRA(link=Squared()),
+    PRA(link=SPPO()),
+    PRA(link=Positive(2.0)),
+    PRA(link=EXO(), label_smoothing=0.1),
+    LengthDesensitised(),
+    PolicyWeighted(PRA()),
+    RDA(),
+    AOT(),
+    AOT(paired=False),
+    UnpairedPRA(),
 ]
 SCORED = [RA(partition=p) for p in ("exact", "learned", "group", "mean_reward", "quantile", "none")] + [
-    GroupVariance(), InfoNCA(), NCA(), PolicyGradient(), ExponentialWeight(),
+    GroupVariance(),
+    InfoNCA(),
+    NCA(),
+    PolicyGradient(),
+    ExponentialWeight(),
 ]
 IDS = [f"{type(head).__name__}-{k}" for k, head in enumerate(PAIRED + SCORED)]
 
@@ -32,7 +45,9 @@ def test_rewards_of_completions_are_those_of_a_loop(reduce, reference):
     seen, batch = evidence(reference), scored()
     expected = [0.3 * ratio for ratio in log_ratios(seen, reduce)]
     assert completion_rewards(seen, batch, 0.3, reduce).tolist() == pytest.approx(expected)
-    assert completion_logps(seen, batch, reduce).tolist() == pytest.approx(whole(seen.policy.values.detach(), reduce=reduce))
+    assert completion_logps(seen, batch, reduce).tolist() == pytest.approx(
+        whole(seen.policy.values.detach(), reduce=reduce)
+    )
 
 
 def test_ends_and_gaps_of_pairs_that_do_not_count_are_0():
@@ -55,7 +70,9 @@ def test_responses_that_do_not_count_are_in_no_group():
     assert found.mean(values).tolist() == [sum(kept.index(k) for k in expected[PROMPT_OF[row]]) / 2 for row in kept]
 
 
-@pytest.mark.parametrize("head", [GroupVariance(), InfoNCA(), PolicyGradient(), RA(partition="mean_reward")], ids=lambda h: type(h).__name__)
+@pytest.mark.parametrize(
+    "head", [GroupVariance(), InfoNCA(), PolicyGradient(), RA(partition="mean_reward")], ids=lambda h: type(h).__name__
+)
 def test_a_response_without_weight_changes_nothing_even_as_nan(head):
     law = double(LAW).index_fill(0, torch.tensor([3]), 0.0)
     batch = scored(weight=law)
@@ -70,13 +87,18 @@ def test_a_response_without_weight_changes_nothing_even_as_nan(head):
     assert torch.isfinite(slope).all() and not slope[8:10].any()
 
 
-@pytest.mark.parametrize("head", [PRA(), PRA(link=EXO(), label_smoothing=0.1), RDA(), AOT(), UnpairedPRA()], ids=lambda h: type(h).__name__)
+@pytest.mark.parametrize(
+    "head", [PRA(), PRA(link=EXO(), label_smoothing=0.1), RDA(), AOT(), UnpairedPRA()], ids=lambda h: type(h).__name__
+)
 def test_a_pair_without_weight_changes_nothing_even_as_nan(head):
     law = double([1, 0.5, 2, 1.5, 0, 3])
     batch, seen = pairs(weight=law), evidence()
-    without = pairs(**{
-        name: getattr(batch, name)[[0, 1, 2, 3, 5]] for name in ("chosen", "rejected", "probability", "reward_gap", "weight")
-    })
+    without = pairs(
+        **{
+            name: getattr(batch, name)[[0, 1, 2, 3, 5]]
+            for name in ("chosen", "rejected", "probability", "reward_gap", "weight")
+        }
+    )
     expected = total(head, evidence(), without)
     seen.policy.values.data[:3] = torch.nan  # sequence 0, which only this pair has
     assert total(head, seen, batch) == pytest.approx(expected)
@@ -113,7 +135,9 @@ def _with_tau(head, tau):
 @pytest.mark.parametrize("head", PAIRED + SCORED, ids=IDS)
 def test_double_precision_stays_double(head):
     batch = pairs() if head in PAIRED else scored()
-    single = dataclasses.replace(batch, sequences=dataclasses.replace(batch.sequences, weight=batch.sequences.token_weight.float()))
+    single = dataclasses.replace(
+        batch, sequences=dataclasses.replace(batch.sequences, weight=batch.sequences.token_weight.float())
+    )
     learned = {"log_partition": double([0.1, -0.3, 0.7, 0.2])}
     for given in (batch, single):
         (term,) = head(evidence(**learned), given).terms
@@ -132,7 +156,9 @@ def test_a_missing_column_is_named():
         reward_gaps(pairs(reward_gap=None))
 
 
-@pytest.mark.parametrize("cls", [PRA, RA, RDA, GroupVariance, InfoNCA, UnpairedPRA, AOT, ExponentialWeight], ids=lambda c: c.__name__)
+@pytest.mark.parametrize(
+    "cls", [PRA, RA, RDA, GroupVariance, InfoNCA, UnpairedPRA, AOT, ExponentialWeight], ids=lambda c: c.__name__
+)
 @pytest.mark.parametrize("tau", [0.0, -0.1, float("nan")])
 def test_a_temperature_that_is_not_positive_is_refused(cls, tau):
     with pytest.raises(InputError, match=rf"{cls.__name__}.tau is {tau}; it is a positive number"):

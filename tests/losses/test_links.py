@@ -104,7 +104,10 @@ def test_hinge_goes_to_1_for_any_label_above_one_half():
 
 @pytest.mark.parametrize("label", [0.7, 0.95])
 def test_sppo_goes_to_win_rates_less_one_half_over_tau(label):
-    a, b = double([label - 0.5]).requires_grad_(), double([0.5 - label]).requires_grad_()  # tau times (label - 1/2) / tau
+    a, b = (
+        double([label - 0.5]).requires_grad_(),
+        double([0.5 - label]).requires_grad_(),
+    )  # tau times (label - 1/2) / tau
     slopes = torch.autograd.grad(SPPO()(a, b, double([label]), TAU).sum(), (a, b))
     assert [one.item() for one in slopes] == pytest.approx([0.0, 0.0], abs=1e-9)
 
@@ -130,7 +133,16 @@ def test_what_a_link_says_of_itself_holds(link):
 @pytest.mark.parametrize("link", EVERY, ids=lambda link: type(link).__name__)
 def test_extremes_have_finite_losses_and_gradients(link, label, dtype):
     label = min(max(label, 0.01), 0.99) if isinstance(link, EXO) else label
-    corners = [(1e4, -1e4), (-1e4, 1e4), (1e4, 1e4), (-1e4, -1e4), (0.0, 1e4), (-1e4, 0.0), (100.0, -3.0), (-100.0, 3.0)]
+    corners = [
+        (1e4, -1e4),
+        (-1e4, 1e4),
+        (1e4, 1e4),
+        (-1e4, -1e4),
+        (0.0, 1e4),
+        (-1e4, 0.0),
+        (100.0, -3.0),
+        (-100.0, 3.0),
+    ]
     a, b = torch.tensor(corners, dtype=dtype).T.contiguous().requires_grad_()
     found = link(a, b, torch.full_like(a, label), 0.1)
     slopes = torch.autograd.grad(found.sum(), (a, b))
@@ -152,5 +164,8 @@ def test_discopop_refuses_a_sharpness_that_is_not_positive():
 
 def test_dpop_punishes_a_preferred_end_below_the_reference_only():
     one = torch.ones(1, dtype=torch.float64)
-    above, below = (Positive(5.0)(x * one, -x * one, one, 1.0).item() - Logistic()(x * one, -x * one, one, 1.0).item() for x in (1, -1))
+    above, below = (
+        Positive(5.0)(x * one, -x * one, one, 1.0).item() - Logistic()(x * one, -x * one, one, 1.0).item()
+        for x in (1, -1)
+    )
     assert above == 0 < below

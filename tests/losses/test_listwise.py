@@ -29,7 +29,9 @@ def test_info_nca_by_a_loop(reduce, reference):
     expected = 0.0
     for own in groups():
         label, model = softmax([rewards[k] / ALPHA for k in own]), softmax([s[k] for k in own])
-        expected -= sum(batch.weight[k].item() * len(own) * p * math.log(q) for k, p, q in zip(own, label, model, strict=True))
+        expected -= sum(
+            batch.weight[k].item() * len(own) * p * math.log(q) for k, p, q in zip(own, label, model, strict=True)
+        )
     assert total(InfoNCA(TAU, ALPHA, reduce), seen, batch) == pytest.approx(expected)
 
 
@@ -51,7 +53,10 @@ def test_of_two_responses_with_a_cold_label_info_nca_is_dpo():
     swap = batch.reward[rejected] > batch.reward[chosen]
     batch_of_two = scored(weight=double([float(k in two) for k in range(9)]))
     pairs = PreferenceBatch(
-        batch_of_two.sequences, torch.where(swap, rejected, chosen), torch.where(swap, chosen, rejected), torch.ones(3).double()
+        batch_of_two.sequences,
+        torch.where(swap, rejected, chosen),
+        torch.where(swap, chosen, rejected),
+        torch.ones(3).double(),
     )
     assert total(InfoNCA(TAU, 1e-3), seen, batch_of_two) / 2 == pytest.approx(total(PRA(TAU), seen, pairs))
 
@@ -72,7 +77,7 @@ def test_info_nca_s_target_is_at_the_product_of_the_temperatures():
 
 
 def test_nca_with_many_samples_of_the_reference_has_the_target_at_alpha():
-    """Infinitely many samples of u at tau = 1: K softmax(r/alpha)_k becomes e^{r/alpha} / E_u e^{r/alpha}, so counts stand for laws."""
+    """As many samples of u as u says: K softmax(r/alpha)_k is e^{r/alpha} / E_u e^{r/alpha}, as of infinitely many."""
     counts = torch.tensor([4, 3, 2, 1])
     reference, reward = counts / counts.sum().double(), double([0.3, -0.2, 0.9, 0.1])
     theta = (reference.log() + reward / ALPHA).requires_grad_()

@@ -18,5 +18,8 @@ def test_accuracy_counts_equal_rewards_as_half_and_leaves_out_pairs_without_a_pr
 
 
 def test_rewards_are_those_implied_and_those_given():
-    names = [(one.name, float(one.total / one.weight)) for one in of_rewards(torch.tensor([1.0, 3]), torch.tensor([0.0, 4]), torch.ones(2))]
+    names = [
+        (one.name, float(one.total / one.weight))
+        for one in of_rewards(torch.tensor([1.0, 3]), torch.tensor([0.0, 4]), torch.ones(2))
+    ]
     assert names == [("rewards/implicit", 2.0), ("rewards/given", 2.0)]

@@ -31,7 +31,9 @@ TAU = 0.7
 
 
 def rows(batch):
-    return list(zip(*(x.tolist() for x in (batch.chosen, batch.rejected, batch.probability, batch.pair_weight)), strict=True))
+    return list(
+        zip(*(x.tolist() for x in (batch.chosen, batch.rejected, batch.probability, batch.pair_weight)), strict=True)
+    )
 
 
 def logistic(margin, p):
@@ -66,7 +68,8 @@ def test_label_smoothing_is_cdpo():
     seen, batch, eps = evidence(), pairs(probability=torch.ones(6, dtype=torch.float64)), 0.15
     ratio = log_ratios(seen)
     expected = sum(
-        weight * ((1 - eps) * softplus(-(m := TAU * (ratio[w] - ratio[l]))) + eps * softplus(m)) for w, l, _, weight in rows(batch)
+        weight * ((1 - eps) * softplus(-(m := TAU * (ratio[w] - ratio[l]))) + eps * softplus(m))
+        for w, l, _, weight in rows(batch)
     )
     assert total(PRA(TAU, label_smoothing=eps), seen, batch) == pytest.approx(expected)
 
@@ -91,7 +94,9 @@ def test_the_noise_model_is_unbiased_for_labels_flipped_at_its_rate(link):
 
 def test_smoothing_and_the_noise_model_at_the_same_rate_undo_each_other():
     seen, batch = evidence(), pairs()
-    assert total(PRA(TAU, label_smoothing=0.2, flip_rate=0.2), seen, batch) == pytest.approx(total(PRA(TAU), seen, batch))
+    assert total(PRA(TAU, label_smoothing=0.2, flip_rate=0.2), seen, batch) == pytest.approx(
+        total(PRA(TAU), seen, batch)
+    )
 
 
 def test_an_offset_shifts_the_margin_by_the_gap():
@@ -109,9 +114,15 @@ def test_an_offset_shifts_the_margin_by_the_gap():
 
 def test_exo_smooths_hard_labels_and_takes_soft_ones():
     seen, eps = evidence(), 0.1
-    hard, soft = pairs(probability=torch.ones(6, dtype=torch.float64)), pairs(probability=double([0.9, 0.3, 0.5, 0.8, 0.7, 0.65]))
+    hard, soft = (
+        pairs(probability=torch.ones(6, dtype=torch.float64)),
+        pairs(probability=double([0.9, 0.3, 0.5, 0.8, 0.7, 0.65])),
+    )
     ratio = log_ratios(seen)
-    for batch, label, head in ((hard, [1 - eps] * 6, PRA(TAU, EXO(), label_smoothing=eps)), (soft, soft.probability, PRA(TAU, EXO()))):
+    for batch, label, head in (
+        (hard, [1 - eps] * 6, PRA(TAU, EXO(), label_smoothing=eps)),
+        (soft, soft.probability, PRA(TAU, EXO())),
+    ):
         expected = 0.0
         for (w, l, _, weight), p in zip(rows(batch), label, strict=True):
             q = sigmoid(TAU * (ratio[w] - ratio[l]))
@@ -119,16 +130,26 @@ def test_exo_smooths_hard_labels_and_takes_soft_ones():
         assert total(head, seen, batch) == pytest.approx(float(expected))
     with pytest.raises(InputError, match="label is 0 or 1"):
         PRA(TAU, EXO())(seen, hard)
-    filler = dataclasses.replace(soft, probability=double([0.9, 0.3, 0.5, 0.8, 1.0, 0.65]), weight=double([1, 1, 1, 1, 0, 1]))
+    filler = dataclasses.replace(
+        soft, probability=double([0.9, 0.3, 0.5, 0.8, 1.0, 0.65]), weight=double([1, 1, 1, 1, 0, 1])
+    )
     assert math.isfinite(total(PRA(TAU, EXO()), seen, filler))  # a label that does not count is not looked at
 
 
 def test_enumerated_hard_labels_add_up_to_the_soft_label():
     seen, soft = evidence(), pairs(probability=double([0.9, 0.3, 0.5, 0.8, 0.7, 0.65]))
-    one = dataclasses.replace(soft, probability=torch.ones(6, dtype=torch.float64), weight=soft.weight * soft.probability)
-    two = dataclasses.replace(one, chosen=soft.rejected, rejected=soft.chosen, weight=soft.weight * (1 - soft.probability))
-    assert total(PRA(TAU), seen, one) + total(PRA(TAU), seen, two) == pytest.approx(total(PRA(TAU), seen, soft), abs=1e-12)
-    assert torch.allclose(gradient(PRA(TAU), seen, one) + gradient(PRA(TAU), seen, two), gradient(PRA(TAU), seen, soft), atol=1e-12)
+    one = dataclasses.replace(
+        soft, probability=torch.ones(6, dtype=torch.float64), weight=soft.weight * soft.probability
+    )
+    two = dataclasses.replace(
+        one, chosen=soft.rejected, rejected=soft.chosen, weight=soft.weight * (1 - soft.probability)
+    )
+    assert total(PRA(TAU), seen, one) + total(PRA(TAU), seen, two) == pytest.approx(
+        total(PRA(TAU), seen, soft), abs=1e-12
+    )
+    assert torch.allclose(
+        gradient(PRA(TAU), seen, one) + gradient(PRA(TAU), seen, two), gradient(PRA(TAU), seen, soft), atol=1e-12
+    )
 
 
 def tabular(theta, reference, rho, label):
@@ -164,7 +185,10 @@ def test_the_gradient_is_a_laplacian_of_the_residual(tau, prior):
 
 def test_the_target_is_a_stationary_point_of_soft_labels_and_not_of_smoothed_ones():
     draw = torch.Generator().manual_seed(2)
-    reward, base = torch.randn(5, generator=draw, dtype=torch.float64), torch.rand(5, generator=draw, dtype=torch.float64)
+    reward, base = (
+        torch.randn(5, generator=draw, dtype=torch.float64),
+        torch.rand(5, generator=draw, dtype=torch.float64),
+    )
     reference, tau = base / base.sum(), 0.4
     theta = (reference.log() + reward / tau).requires_grad_()
     rho = torch.rand(5, 5, generator=draw, dtype=torch.float64).fill_diagonal_(0)
@@ -186,7 +210,9 @@ def test_ld_dpo_by_a_loop():
     expected = 0.0
     for w, l, p, pair_weight in rows(batch):
         public = min(len(trained(w)), len(trained(l)))
-        a, b = (sum(weight[t] * ratio[t] * (1 if i < public else alpha) for i, t in enumerate(trained(k))) for k in (w, l))
+        a, b = (
+            sum(weight[t] * ratio[t] * (1 if i < public else alpha) for i, t in enumerate(trained(k))) for k in (w, l)
+        )
         expected += pair_weight * logistic(TAU * (a - b), p)
     assert total(LengthDesensitised(TAU, alpha=alpha), seen, batch) == pytest.approx(expected)
 
@@ -206,18 +232,22 @@ def test_wpo_weighs_pairs_by_how_likely_their_ends_are():
     ratio, mean = log_ratios(seen), whole(seen.policy.values.detach(), reduce="mean")
     likely = [math.exp(mean[w] + mean[l]) for w, l, _, _ in rows(batch)]
     expected = sum(
-        weight * mass * logistic(TAU * (ratio[w] - ratio[l]), p) for (w, l, p, weight), mass in zip(rows(batch), likely, strict=True)
+        weight * mass * logistic(TAU * (ratio[w] - ratio[l]), p)
+        for (w, l, p, weight), mass in zip(rows(batch), likely, strict=True)
     )
     head = PolicyWeighted(PRA(TAU))
     assert total(head, seen, batch) == pytest.approx(expected)
     constant = dataclasses.replace(batch, weight=batch.weight * double(likely))
-    assert torch.allclose(gradient(head, seen, batch), gradient(PRA(TAU), seen, constant))  # no gradient through the weight
+    found, expected = gradient(head, seen, batch), gradient(PRA(TAU), seen, constant)
+    assert torch.allclose(found, expected)  # no gradient through the weight
     assert head.needs == {"policy", "chosen"}
 
 
 def test_dpo_on_one_isolated_pair_has_the_margin_s_recursion():
     seen = Evidence(TokenLogps(double([-1.0, -2.0]).requires_grad_()), double([-1.5, -1.0]))
-    batch = PreferenceBatch(sequences(False).select(torch.tensor([1, 5])), torch.tensor([0]), torch.tensor([1]), double([1.0]))
+    batch = PreferenceBatch(
+        sequences(False).select(torch.tensor([1, 5])), torch.tensor([0]), torch.tensor([1]), double([1.0])
+    )
     h = TAU * (0.5 - -1.0)
     assert gradient(PRA(TAU), seen, batch).tolist() == pytest.approx([-TAU * sigmoid(-h), TAU * sigmoid(-h)])
 
@@ -226,10 +256,17 @@ def test_metrics_of_pairs():
     seen, batch = evidence(), pairs()
     ratio = log_ratios(seen)
     mass = sum(weight for *_, weight in rows(batch))
-    found = {name: metric(PRA(TAU), seen, batch, name) for name in ("rewards/chosen", "rewards/rejected", "rewards/margin", "accuracy")}
+    found = {
+        name: metric(PRA(TAU), seen, batch, name)
+        for name in ("rewards/chosen", "rewards/rejected", "rewards/margin", "accuracy")
+    }
     margins = [(TAU * (ratio[w] - ratio[l]), p, weight) for w, l, p, weight in rows(batch)]
-    assert found["rewards/chosen"] == pytest.approx(sum(weight * TAU * ratio[w] for w, _, _, weight in rows(batch)) / mass)
-    assert found["rewards/rejected"] == pytest.approx(sum(weight * TAU * ratio[l] for _, l, _, weight in rows(batch)) / mass)
+    assert found["rewards/chosen"] == pytest.approx(
+        sum(weight * TAU * ratio[w] for w, _, _, weight in rows(batch)) / mass
+    )
+    assert found["rewards/rejected"] == pytest.approx(
+        sum(weight * TAU * ratio[l] for _, l, _, weight in rows(batch)) / mass
+    )
     assert found["rewards/margin"] == pytest.approx(sum(weight * m for m, _, weight in margins) / mass)
     decided = [(m, p, weight) for m, p, weight in margins if p != 0.5]
     right = sum(weight for m, p, weight in decided if (m > 0) == (p > 0.5))
@@ -255,4 +292,7 @@ def test_extreme_log_ratios_have_finite_gradients():
         seen = evidence()
         with torch.no_grad():
             seen.policy.values[[1, 5]] = double([size, -size])
-        assert torch.isfinite(gradient(PRA(), seen, pairs())).all() and torch.isfinite(gradient(LengthDesensitised(), seen, pairs())).all()
+        assert (
+            torch.isfinite(gradient(PRA(), seen, pairs())).all()
+            and torch.isfinite(gradient(LengthDesensitised(), seen, pairs())).all()
+        )

@@ -27,15 +27,18 @@ def constants(partition, rewards, base):
     found = []
     for prompt in range(4):
         own = of(prompt, rewards)
-        found.append({
-            "exact": lambda own=own, p=prompt: TAU * math.log(
-                sum(math.exp(b + r / TAU) for b, r in zip(of(p, base), own, strict=True))),
-            "learned": lambda p=prompt: TAU * LOG_PARTITION[p].item(),
-            "group": lambda own=own: TAU * math.log(sum(math.exp(r / TAU) for r in own) / len(own)),
-            "mean_reward": lambda own=own: sum(own) / len(own),
-            "quantile": lambda: TAU * math.log(TAU * (math.exp(1 / TAU) - 1)),
-            "none": lambda: 0.0,
-        }[partition]())
+        found.append(
+            {
+                "exact": lambda own=own, p=prompt: (
+                    TAU * math.log(sum(math.exp(b + r / TAU) for b, r in zip(of(p, base), own, strict=True)))
+                ),
+                "learned": lambda p=prompt: TAU * LOG_PARTITION[p].item(),
+                "group": lambda own=own: TAU * math.log(sum(math.exp(r / TAU) for r in own) / len(own)),
+                "mean_reward": lambda own=own: sum(own) / len(own),
+                "quantile": lambda: TAU * math.log(TAU * (math.exp(1 / TAU) - 1)),
+                "none": lambda: 0.0,
+            }[partition]()
+        )
     return found
 
 
@@ -73,8 +76,12 @@ def test_length_normalised_log_ratios():
 
 def test_needs_tell_what_a_partition_reads():
     extra = {
-        "exact": {"group"}, "learned": {"log_partition"}, "group": {"group", "reference"}, "mean_reward": {"group"},
-        "quantile": {"group", "reference"}, "none": set(),
+        "exact": {"group"},
+        "learned": {"log_partition"},
+        "group": {"group", "reference"},
+        "mean_reward": {"group"},
+        "quantile": {"group", "reference"},
+        "none": set(),
     }
     assert {name: RA(partition=name).needs - {"policy", "reward"} for name in extra} == extra
 
@@ -112,9 +119,14 @@ def test_the_learned_partition_has_a_gradient_whose_zero_is_the_mean_error():
     batch = scored()
     seen = evidence(log_partition=partition)
     (slope,) = torch.autograd.grad(RA(TAU, "learned")(seen, batch).terms[0].total, partition)
-    error = [TAU * ratio + TAU * LOG_PARTITION[p].item() - r
-             for ratio, p, r in zip(log_ratios(seen), PROMPT_OF, batch.reward.tolist(), strict=True)]
-    expected = [TAU * sum(w * e for w, e, p in zip(batch.weight.tolist(), error, PROMPT_OF, strict=True) if p == k) for k in range(4)]
+    error = [
+        TAU * ratio + TAU * LOG_PARTITION[p].item() - r
+        for ratio, p, r in zip(log_ratios(seen), PROMPT_OF, batch.reward.tolist(), strict=True)
+    ]
+    expected = [
+        TAU * sum(w * e for w, e, p in zip(batch.weight.tolist(), error, PROMPT_OF, strict=True) if p == k)
+        for k in range(4)
+    ]
     assert slope.tolist() == pytest.approx(expected)
 
 
@@ -134,7 +146,9 @@ def test_a_prompt_with_one_response_is_refused_where_responses_are_compared(part
 
 
 def test_impossible_options_are_refused():
-    with pytest.raises(InputError, match="RA.partition is 'Z'; it is one of exact, learned, group, mean_reward, quantile, none"):
+    with pytest.raises(
+        InputError, match="RA.partition is 'Z'; it is one of exact, learned, group, mean_reward, quantile, none"
+    ):
         RA(partition="Z")
     with pytest.raises(InputError, match="exact partition is that of whole completions"):
         RA(partition="exact", reduce="mean")

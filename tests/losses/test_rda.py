@@ -19,7 +19,8 @@ def test_rda_by_a_loop(reduce, reference):
     ratio = log_ratios(seen, reduce)
     columns = (batch.chosen, batch.rejected, batch.reward_gap, batch.weight)
     expected = sum(
-        weight * (TAU * (ratio[w] - ratio[l]) - gap) ** 2 / 2 for w, l, gap, weight in zip(*(x.tolist() for x in columns), strict=True)
+        weight * (TAU * (ratio[w] - ratio[l]) - gap) ** 2 / 2
+        for w, l, gap, weight in zip(*(x.tolist() for x in columns), strict=True)
     )
     assert total(RDA(TAU, reduce), seen, batch) == pytest.approx(expected)
 
@@ -59,7 +60,9 @@ def test_group_variance_is_half_the_sample_variance_times_k():
 
 def test_group_variance_is_the_mean_of_rda_over_the_pairs_of_a_group():
     seen, batch = evidence(), scored(weighted=False).select(torch.tensor([1, 3, 7]))
-    part = dataclasses.replace(seen, policy=type(seen.policy)(seen.policy.values[[3, 8, 9, 18, 19, 20]]), reference=None)
+    part = dataclasses.replace(
+        seen, policy=type(seen.policy)(seen.policy.values[[3, 8, 9, 18, 19, 20]]), reference=None
+    )
     part.policy.values.detach().nan_to_num_(-1.0)
     mean_of_pairs = total(RDA(TAU), part, every_pair(batch.sequences, batch.reward)) / 3
     assert total(GroupVariance(TAU), part, batch) / 3 == pytest.approx(mean_of_pairs / 2)
@@ -87,4 +90,7 @@ def test_extreme_log_ratios_have_finite_gradients():
     seen = evidence()
     with torch.no_grad():
         seen.policy.values[[1, 5]] = double([-1e4, 1e4])
-    assert torch.isfinite(gradient(RDA(), seen, pairs())).all() and torch.isfinite(gradient(GroupVariance(), seen, scored())).all()
+    assert (
+        torch.isfinite(gradient(RDA(), seen, pairs())).all()
+        and torch.isfinite(gradient(GroupVariance(), seen, scored())).all()
+    )

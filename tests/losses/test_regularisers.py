@@ -39,7 +39,9 @@ def test_kl_penalty_by_a_loop(estimator, formula):
     seen, batch = evidence(), scored()
     ratio = (seen.policy.values.detach() - seen.reference).tolist()
     weight = law(batch)
-    assert total(KLPenalty(estimator), seen, batch) == pytest.approx(sum(weight[t] * formula(ratio[t]) for t in TRAINED))
+    assert total(KLPenalty(estimator), seen, batch) == pytest.approx(
+        sum(weight[t] * formula(ratio[t]) for t in TRAINED)
+    )
     assert batch.count("token").item() == pytest.approx(sum(weight))
     assert not gradient(KLPenalty(estimator), seen, batch)[list(UNTRAINED)].any()
 
@@ -53,7 +55,11 @@ def test_kl_penalty_needs_a_reference_and_refuses_k1():
 
 
 def test_entropy_bonus_by_a_loop():
-    entropy = torch.linspace(0.1, 2.0, TOKENS, dtype=torch.float64).index_fill(0, torch.tensor(UNTRAINED), torch.nan).requires_grad_()
+    entropy = (
+        torch.linspace(0.1, 2.0, TOKENS, dtype=torch.float64)
+        .index_fill(0, torch.tensor(UNTRAINED), torch.nan)
+        .requires_grad_()
+    )
     seen, batch = Evidence(TokenLogps(torch.zeros(TOKENS), entropy)), scored()
     expected = -sum(law(batch)[t] * entropy[t].item() for t in TRAINED)
     assert total(EntropyBonus(), seen, batch) == pytest.approx(expected)
@@ -100,7 +106,9 @@ def test_odds_of_certain_and_of_impossible_completions_are_finite(value, dtype):
     values = torch.full((TOKENS,), -0.5, dtype=dtype)
     values[4:8] = value
     seen = Evidence(TokenLogps(values.requires_grad_()))
-    assert math.isfinite(total(OddsRatio(), seen, pairs())) and torch.isfinite(gradient(OddsRatio(), seen, pairs())).all()
+    assert (
+        math.isfinite(total(OddsRatio(), seen, pairs())) and torch.isfinite(gradient(OddsRatio(), seen, pairs())).all()
+    )
 
 
 def rollout():

@@ -14,7 +14,12 @@ def test_bradley_terry_by_a_loop(margin, centring):
     batch, s = pairs(), SCORE.tolist()
     columns = (batch.chosen, batch.rejected, batch.probability, batch.reward_gap, batch.weight)
     expected = sum(
-        weight * (p * softplus(-(s[w] - s[l] - margin * gap)) + (1 - p) * softplus(-(s[l] - s[w] - margin * gap)) + centring * (s[w] + s[l]) ** 2)
+        weight
+        * (
+            p * softplus(-(s[w] - s[l] - margin * gap))
+            + (1 - p) * softplus(-(s[l] - s[w] - margin * gap))
+            + centring * (s[w] + s[l]) ** 2
+        )
         for w, l, p, gap, weight in zip(*(x.tolist() for x in columns), strict=True)
     )
     head = BradleyTerryLoss(margin, centring)
@@ -38,7 +43,10 @@ def test_a_margin_without_gaps_says_so():
 def test_regression_by_a_loop(link):
     label = [0.1, 1.0, 0.0, 0.5, 0.9, 1.0, 0.3, 0.7, 0.2]
     batch = scored(label)
-    cost = {"squared": lambda s, r: (s - r) ** 2 / 2, "logistic": lambda s, r: r * softplus(-s) + (1 - r) * softplus(s)}[link]
+    cost = {
+        "squared": lambda s, r: (s - r) ** 2 / 2,
+        "logistic": lambda s, r: r * softplus(-s) + (1 - r) * softplus(s),
+    }[link]
     weight = batch.weight.tolist()
     expected = sum(w * cost(s, r) for w, s, r in zip(weight, SCORE.tolist(), label, strict=True))
     assert total(ScoreRegression(link), Evidence(score=SCORE), batch) == pytest.approx(expected)

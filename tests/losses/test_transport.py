@@ -66,7 +66,10 @@ def test_the_gradient_is_that_of_the_sorted_loss(paired):
 def test_the_order_is_that_of_the_whole_step(paired):
     seen, batch, head = evidence(), pairs(), AOT(TAU, paired)
     edges = ("chosen", "rejected", "probability", "reward_gap", "weight")
-    parts = [dataclasses.replace(batch, **{name: getattr(batch, name)[rows] for name in edges}) for rows in ([0, 3], [1, 2, 4, 5])]
+    parts = [
+        dataclasses.replace(batch, **{name: getattr(batch, name)[rows] for name in edges})
+        for rows in ([0, 3], [1, 2, 4, 5])
+    ]
     told = StepStatistics(1).gather([head.observe(seen, part) for part in parts], remember=True)
     seen_of = [dataclasses.replace(seen, observed=rows) for rows in told]
     pieces = list(zip(seen_of, parts, strict=True))
@@ -94,7 +97,10 @@ def test_ties_and_extremes_have_finite_gradients(paired):
     seen = evidence()
     with torch.no_grad():
         seen.policy.values[[1, 5]] = double([-1e4, 1e4])
-    assert math.isfinite(total(AOT(TAU, paired), seen, pairs())) and torch.isfinite(gradient(AOT(TAU, paired), seen, pairs())).all()
+    assert (
+        math.isfinite(total(AOT(TAU, paired), seen, pairs()))
+        and torch.isfinite(gradient(AOT(TAU, paired), seen, pairs())).all()
+    )
     same = evidence(reference=False)
     with torch.no_grad():
         same.policy.values.fill_(-1.0)

@@ -43,12 +43,15 @@ def test_labels_of_single_responses_by_a_loop(name, reference):
     reward, weight = [TAU * ratio for ratio in log_ratios(seen)], batch.weight.tolist()
     z = anchor(reward, LABEL, weight)
     expected = sum(
-        w * (q * GOOD * value(r - z) + (1 - q) * BAD * value(z - r)) for w, q, r in zip(weight, LABEL, reward, strict=True)
+        w * (q * GOOD * value(r - z) + (1 - q) * BAD * value(z - r))
+        for w, q, r in zip(weight, LABEL, reward, strict=True)
     )
     assert total(head, seen, batch) == pytest.approx(expected)
     assert head(seen, batch).terms[0].unit == head.unit == "sequence"
     assert metric(head, seen, batch, "anchor") == pytest.approx(z)
-    assert metric(head, seen, batch, "rewards/good") == pytest.approx(average(reward, [w * q for w, q in zip(weight, LABEL, strict=True)]))
+    assert metric(head, seen, batch, "rewards/good") == pytest.approx(
+        average(reward, [w * q for w, q in zip(weight, LABEL, strict=True)])
+    )
 
 
 @pytest.mark.parametrize("name", CASES)
@@ -68,7 +71,10 @@ def test_the_ends_of_pairs_are_taken_apart(name):
 def test_length_normalised_rewards():
     seen, batch = evidence(), scored(LABEL)
     reward = [TAU * ratio for ratio in log_ratios(seen, "mean")]
-    expected = sum(w * (q * (1 - sigmoid(r)) + (1 - q) * (1 - sigmoid(-r))) for w, q, r in zip(batch.weight.tolist(), LABEL, reward, strict=True))
+    expected = sum(
+        w * (q * (1 - sigmoid(r)) + (1 - q) * (1 - sigmoid(-r)))
+        for w, q, r in zip(batch.weight.tolist(), LABEL, reward, strict=True)
+    )
     assert total(UnpairedPRA(TAU, anchor=Origin(), reduce="mean"), seen, batch) == pytest.approx(expected)
 
 
@@ -99,7 +105,10 @@ def test_two_passes_make_the_statistic_of_the_whole_step():
         split = [torch.tensor([0, 2, 5, 6]), torch.tensor([1, 3, 4, 7, 8])]
         parts = [_part(seen, batch, rows) for rows in split]
         told = StepStatistics(1).gather([head.observe(*part) for part in parts], remember=True)
-        found = sum(total(head, dataclasses.replace(one, observed=rows), part) for (one, part), rows in zip(parts, told, strict=True))
+        found = sum(
+            total(head, dataclasses.replace(one, observed=rows), part)
+            for (one, part), rows in zip(parts, told, strict=True)
+        )
         whole = total(head, seen, batch)
         assert found == pytest.approx(whole)
         assert sum(total(head, *part) for part in parts) != pytest.approx(whole, rel=1e-4)
@@ -115,9 +124,9 @@ def _part(seen, batch, rows):
 
 def test_the_running_means_of_bco_move_by_their_decay():
     seen, batch, statistics = evidence(), scored(LABEL), StepStatistics(1)
-    (first,), = statistics.gather([BCO.observe(seen, batch)], remember=True)
+    ((first,),) = statistics.gather([BCO.observe(seen, batch)], remember=True)
     moved = evidence(seed=3)
-    (second,), = statistics.gather([BCO.observe(moved, batch)], remember=True)
+    ((second,),) = statistics.gather([BCO.observe(moved, batch)], remember=True)
     expected = 0.9 * first.mean() + 0.1 * second.mean()
     assert torch.allclose(second.running, expected)
     z = ClassMeans().value(expected).item()
