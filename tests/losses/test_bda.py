@@ -33,9 +33,7 @@ def test_policy_gradient_by_a_loop(name, tau, reference):
     assert total(head, seen, batch) == pytest.approx(
         -sum(w * a * lp for w, a, lp in zip(weight, advantage, logps, strict=True))
     )
-    slope = gradient(
-        head, seen, batch
-    )  # of log pi alone: every trained token of a completion gets - w A times its weight
+    slope = gradient(head, seen, batch)  # of log pi alone: - w A for a token that counts once
     assert slope[19].item() == pytest.approx(-weight[7] * advantage[7])
     assert metric(head, seen, batch, "advantage_square") == pytest.approx(
         sum(w * a * a for w, a in zip(weight, advantage, strict=True)) / sum(weight)

@@ -104,10 +104,7 @@ def test_hinge_goes_to_1_for_any_label_above_one_half():
 
 @pytest.mark.parametrize("label", [0.7, 0.95])
 def test_sppo_goes_to_win_rates_less_one_half_over_tau(label):
-    a, b = (
-        double([label - 0.5]).requires_grad_(),
-        double([0.5 - label]).requires_grad_(),
-    )  # tau times (label - 1/2) / tau
+    a, b = (double([sign * (label - 0.5)]).requires_grad_() for sign in (1, -1))  # tau times the log-ratios
     slopes = torch.autograd.grad(SPPO()(a, b, double([label]), TAU).sum(), (a, b))
     assert [one.item() for one in slopes] == pytest.approx([0.0, 0.0], abs=1e-9)
 
