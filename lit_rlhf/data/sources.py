@@ -147,6 +147,8 @@ def _table_of_file(path: str, cache_dir: str | None, streaming: bool) -> Table:
         raise InputError(
             f"data: {path}: unknown kind of file; expected {', '.join(_READERS)}, also with {', '.join(_COMPRESSED)}"
         )
+    if os.path.getsize(path) == 0:
+        raise InputError(f"data: {path}: the file is empty, expected rows")
     if reader == "json" and (rows := _whole_json(path)) is not None:
         return _in_memory(name, rows, streaming)
     csv = _as_text(path) if reader == "csv" else {}

@@ -125,6 +125,13 @@ def test_what_cannot_be_read_is_named(tmp_path, name, sentence):
         tables(Source(str(tmp_path / name)), cache_dir=str(tmp_path / "cache"))
 
 
+@pytest.mark.parametrize("name", ["rows.jsonl", "rows.json", "rows.csv", "rows.parquet"])
+def test_an_empty_file_is_named(tmp_path, name):
+    (tmp_path / name).touch()
+    with pytest.raises(InputError, match=f"{name}: the file is empty, expected rows"):
+        tables(Source(str(tmp_path / name)))
+
+
 def test_what_is_for_hub_data_sets_is_refused_with_a_file(tmp_path):
     with pytest.raises(InputError, match="is a file; subset, split and revision are for hub data sets"):
         tables(Source(str(write_lines(tmp_path / "a.jsonl")), split="train"))
