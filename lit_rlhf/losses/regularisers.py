@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import ClassVar, Literal
 
 import torch
 from torch.nn.functional import logsigmoid
@@ -11,7 +11,7 @@ from torch.nn.functional import logsigmoid
 from lit_rlhf.errors import InputError
 from lit_rlhf.functional import kl
 from lit_rlhf.losses.base import LossHead, LossOutput, Term
-from lit_rlhf.losses.evidence import completion_logps, counted, ends, policy_logps, required
+from lit_rlhf.losses.evidence import Reduce, completion_logps, counted, ends, policy_logps, required
 from lit_rlhf.losses.metrics import mean
 from lit_rlhf.types import Batch, Evidence, PreferenceBatch, Rollout, Unit
 
@@ -108,6 +108,9 @@ class OddsRatio(Regulariser):
     See "ORPO: Monolithic Preference Optimization without Reference Model" by Hong et al.
     (https://arxiv.org/abs/2403.07691), equations 4 to 7. Soft labels are averaged over.
     """
+
+    reduce: ClassVar[Reduce] = "mean"
+    """How metrics of validation read log-probs of completions."""
 
     @property
     def family(self) -> str:

@@ -16,3 +16,7 @@ def test_it_is_likelihood_and_a_tenth_of_the_log_odds_ratio():
     batch = drawn()
     odds = mean(-log_sigmoid(log_odds(w) - log_odds(l)) for w, l in pairs(batch))
     assert value(ORPO(Bigram()), batch) == pytest.approx(chosen_nll(batch) + 0.1 * odds, rel=1e-5)
+
+
+def test_metrics_go_by_the_mean_log_probability_of_a_token():
+    assert {metric.reduce for metric in ORPO(Bigram()).metrics} == {"mean"}
