@@ -66,10 +66,14 @@ def checks(trainer: Trainer, module: Any, item: Sequence[Batch]) -> Iterator[str
             yield from _text_checks(part.model, sequences)
         if isinstance(part, Actor):
             yield head_agrees(part.head_parity(few), _coarsest(trainer, part))
-        if isinstance(part, RewardModel) and sum(weight.numel() for weight in part.parameters()) <= LARGEST_RELOADED:
-            yield reward_reloads(part, few)
+        if isinstance(part, RewardModel) and trainer.is_global_zero and _size(part) <= LARGEST_RELOADED:
+            yield reward_reloads(part, few)  # transformers writes on the first rank alone
     if module.reference is not None and trainer.global_step == 0:
         yield _reference_check(trainer, module, few)
+
+
+def _size(part: RewardModel) -> int:
+    return sum(weight.numel() for weight in part.parameters())
 
 
 def _text_checks(model: LanguageModel, sequences: Sequences) -> Iterator[str]:

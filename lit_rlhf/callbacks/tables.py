@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.trainer.states import TrainerFn
@@ -168,7 +169,7 @@ def _sequences(prompts: Sequence[Any], completions: Sequence[Sequence[Any]]) -> 
     """Prompts with the completions of each."""
 
     def joined(rows: Sequence[Any]) -> tuple[Tensor, Tensor]:
-        return torch.cat([torch.as_tensor(row) for row in rows]), torch.tensor([len(row) for row in rows])
+        return torch.cat([torch.as_tensor(np.array(row)) for row in rows]), torch.tensor([len(row) for row in rows])
 
     owner = torch.repeat_interleave(torch.tensor([len(rows) for rows in completions]))
     return Sequences(*joined(prompts), *joined([row for rows in completions for row in rows]), owner)
