@@ -275,7 +275,9 @@ class Algorithm(LightningModule):
         }
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        state = checkpoint["algorithm"]
+        state = checkpoint.get("algorithm")
+        if state is None:
+            raise InputError("ckpt_path: the file is no checkpoint of a run; name a RUN, or last.ckpt in its folder checkpoints/")
         self.items_done = state["items_done"]
         self.statistics.load_state_dict(state["statistics"])
         if self.reference is not None:

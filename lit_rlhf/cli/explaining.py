@@ -61,8 +61,9 @@ def _classes(tree: Mapping[str, Any], key: str) -> Iterator[tuple[str, str]]:
     names = key.split(".")
     for depth, name in enumerate(names, 1):
         node = node.get("init_args", node).get(name) if isinstance(node, Mapping) else None
-        if isinstance(node, Mapping) and "class_path" in node:
-            yield ".".join(names[:depth]), node["class_path"]
+        named = node.get("class_path") if isinstance(node, Mapping) else node
+        if isinstance(named, str):
+            yield ".".join(names[:depth]), named
 
 
 def _trainer() -> None:

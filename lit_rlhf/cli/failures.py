@@ -22,6 +22,8 @@ from lit_rlhf.errors import InputError
 
 SAID = (ValueError, OSError, ImportError, MisconfigurationException)
 """What constructors raise of what they were given; anything else is a mistake in the code and keeps its traceback."""
+_MOST = 300
+"""Characters of a list of weights that are shown."""
 NO_MEMORY = re.compile(r"out of memory|not enough memory|can't allocate memory|Unable to allocate", re.IGNORECASE)
 
 
@@ -100,7 +102,7 @@ def _known(error: Exception, data: Any) -> Exception | None:
     if isinstance(error, MisconfigurationException) or isinstance(error, ValueError) and _innermost(error).startswith("lightning."):
         return InputError(f"trainer: {_line(str(error))}")
     if isinstance(error, RuntimeError) and str(error).startswith("Error(s) in loading state_dict"):
-        return InputError(f"ckpt_path: the checkpoint is of another model: {_line(str(error).partition(':')[2])[:300]}")
+        return InputError(f"ckpt_path: the checkpoint is of another model: {_line(str(error).partition(':')[2])[:_MOST]}")
     return None
 
 
