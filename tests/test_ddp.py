@@ -1,4 +1,4 @@
-"""Two processes give what one gives: a sample of configs (`tools/invariance.py` takes all of them), and one that does not."""
+"""Two processes give what one gives: a sample of configs (`tools/invariance.py` takes all), and one that does not."""
 
 import pytest
 from conformance.training import ROOT, tool
@@ -21,7 +21,7 @@ class MeanOfMeans(PRA):
 
 @pytest.mark.parametrize("name", ["dpo", "kto", "ra", "bradley_terry"])
 def test_two_processes_and_uneven_micro_batches_equal_one(name):
-    same, row = invariance.compare(str(CONFIGS / f"{name}.yaml"))
+    same, row = invariance.compare(CONFIGS / f"{name}.yaml")
     assert same, row
 
 
@@ -29,6 +29,7 @@ def test_a_mean_over_a_micro_batch_is_found_out(tmp_path, monkeypatch):
     (tmp_path / "mean_of_means.py").write_text(WRONG)
     monkeypatch.syspath_prepend(tmp_path)
     config = tmp_path / "wrong.yaml"
-    config.write_text((CONFIGS / "dpo.yaml").read_text().replace("lit_rlhf.losses.pra.PRA", "mean_of_means.MeanOfMeans"))
-    same, row = invariance.compare(str(config))
+    right = (CONFIGS / "dpo.yaml").read_text()
+    config.write_text(right.replace("lit_rlhf.losses.pra.PRA", "mean_of_means.MeanOfMeans"))
+    same, row = invariance.compare(config)
     assert not same and "DIFFERENT" in row and "train/loss" in row

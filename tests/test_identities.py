@@ -1,7 +1,8 @@
 """What the four families have in common, through the real heads: a table of logits over n responses to one prompt.
 
-d = tau (theta - log u) - r is the residual, pi^tau = u e^{r/tau} / Z the target, L_w the Laplacian of the pair graph with
-weights w; every head's gradient is a Laplacian times d. Expectations are sums over all responses, weighted by their law.
+d = tau (theta - log u) - r is the residual, pi^tau = u e^{r/tau} / Z the target, L_w the Laplacian of the pair graph
+with weights w; every head's gradient is a Laplacian times d. Expectations are sums over all responses, weighted by
+their law.
 """
 
 import itertools
@@ -34,22 +35,21 @@ temperatures = pytest.mark.parametrize("tau", [0.3, 1.0, 3.0])
 forms = pytest.mark.parametrize("base", [None, BASE], ids=["prior", "posterior"])
 
 
-def responses(ids: Tensor | None = None) -> Sequences:
-    """One prompt, and responses of one token each: all of them, or these."""
-    ids = torch.arange(N) if ids is None else ids
-    one = torch.ones(len(ids), dtype=torch.long)
-    return Sequences(torch.tensor([0]), torch.tensor([1]), ids, one, torch.zeros_like(one))
+def responses() -> Sequences:
+    """One prompt, and all responses, of one token each."""
+    one = torch.ones(N, dtype=torch.long)
+    return Sequences(torch.tensor([0]), torch.tensor([1]), torch.arange(N), one, torch.zeros_like(one))
 
 
 def scores(law: Tensor | None, reward: Tensor = REWARD) -> ScoredBatch:
     return ScoredBatch(responses(), reward, law)
 
 
-def pairs(law: Tensor, reward: Tensor = REWARD, probability: Tensor | None = None) -> PreferenceBatch:
-    """Every edge with the law's weight and Bradley-Terry labels, or these."""
+def pairs(law: Tensor, reward: Tensor = REWARD) -> PreferenceBatch:
+    """Every edge with the law's weight and Bradley-Terry labels."""
     first, second = EDGES.unbind(1)
     gap = reward[first] - reward[second]
-    return PreferenceBatch(responses(), first, second, torch.sigmoid(gap) if probability is None else probability, gap, law)
+    return PreferenceBatch(responses(), first, second, torch.sigmoid(gap), gap, law)
 
 
 def loss(head: LossHead, theta: Tensor, base: Tensor | None, batch: Batch, **evidence: Tensor) -> Tensor:
@@ -156,7 +156,8 @@ def test_dpo_over_enumerated_labels_is_pra_with_soft_labels(tau):
     ends = {"chosen": torch.cat([soft.chosen, soft.rejected]), "rejected": torch.cat([soft.rejected, soft.chosen])}
     law = torch.cat([RHO * soft.probability, RHO * (1 - soft.probability)])
     hard = PreferenceBatch(responses(), **ends, probability=torch.ones_like(law), weight=law)
-    assert float(loss(PRA(tau), THETA, BASE, hard)) == pytest.approx(float(loss(PRA(tau), THETA, BASE, soft)), abs=1e-12)
+    drawn, known = (float(loss(PRA(tau), THETA, BASE, batch)) for batch in (hard, soft))
+    assert drawn == pytest.approx(known, abs=1e-12)
     near(slope(PRA(tau), THETA, BASE, hard), slope(PRA(tau), THETA, BASE, soft), 1e-12)
 
 
@@ -165,7 +166,8 @@ def test_the_posterior_form_is_the_prior_form_of_a_shaped_reward(tau):
     shaped = REWARD + tau * BASE
     for head, batch, other in (
         (RDA(tau), pairs(RHO), pairs(RHO, shaped)), (RA(tau, "exact"), scores(MU), scores(MU, shaped)),
-        (PolicyGradient(tau, "mean"), scores(MU), scores(MU, shaped)), (GroupVariance(tau), scores(None), scores(None, shaped)),
+        (PolicyGradient(tau, "mean"), scores(MU), scores(MU, shaped)),
+        (GroupVariance(tau), scores(None), scores(None, shaped)),
     ):
         one, two = loss(head, THETA, BASE, batch), loss(Prior(head), THETA, BASE, other)
         assert float(one) == pytest.approx(float(two), abs=1e-12)
@@ -175,10 +177,16 @@ def test_the_posterior_form_is_the_prior_form_of_a_shaped_reward(tau):
 # ---- targets
 
 
+def lbfgs(*weights: Tensor) -> torch.optim.LBFGS:
+    return torch.optim.LBFGS(
+        weights, max_iter=500, tolerance_grad=1e-12, tolerance_change=0, line_search_fn="strong_wolfe"
+    )
+
+
 def minimised(head: LossHead, base: Tensor | None, batch: Batch, start: Tensor = THETA) -> Tensor:
     """pi where L-BFGS ends."""
     theta = start.clone().requires_grad_()
-    optimizer = torch.optim.LBFGS([theta], max_iter=500, tolerance_grad=1e-12, tolerance_change=0, line_search_fn="strong_wolfe")
+    optimizer = lbfgs(theta)
 
     def closure() -> Tensor:
         optimizer.zero_grad()
@@ -195,8 +203,8 @@ def minimised(head: LossHead, base: Tensor | None, batch: Batch, start: Tensor =
 def test_every_family_has_the_same_minimiser(tau, base):
     law = target(base, tau, torch.zeros(N))
     for head, batch in (
-        (RA(tau, "exact"), scores(MU)), (RDA(tau), pairs(RHO)), (PRA(tau), pairs(RHO)), (GroupVariance(tau), scores(None)),
-        (InfoNCA(tau), scores(None)), (ExponentialWeight(tau), scores(law)),
+        (RA(tau, "exact"), scores(MU)), (RDA(tau), pairs(RHO)), (PRA(tau), pairs(RHO)),
+        (GroupVariance(tau), scores(None)), (InfoNCA(tau), scores(None)), (ExponentialWeight(tau), scores(law)),
     ):
         assert float((minimised(head, base, batch) - target(base, tau)).abs().max()) < 1e-6, head
 
@@ -216,7 +224,7 @@ def test_natural_policy_gradient_halves_the_residual_and_ends_there_too(tau, bas
 
 def test_a_learned_partition_becomes_the_log_partition():
     theta, z = THETA.clone().requires_grad_(), torch.zeros(1, dtype=torch.float64, requires_grad=True)
-    optimizer = torch.optim.LBFGS([theta, z], max_iter=500, tolerance_grad=1e-12, tolerance_change=0, line_search_fn="strong_wolfe")
+    optimizer = lbfgs(theta, z)
 
     def closure() -> Tensor:
         optimizer.zero_grad()

@@ -2,10 +2,11 @@
 
     python tools/invariance.py [CONFIG ...] [--updates 3] [--prompts 8]
 
-CONFIG is a file or the name of one in configs/; all of them without it. Each is trained on the built-in task in float64, with
-its own optimizer and gradients that are clipped at every update: every step as one micro-batch, as several uneven ones, and as
-several on two processes (DDP by gloo). Compared are all logged values of every update and of validation (times aside) and
-the weights at the end, both as shares of what training has changed. Exit code 0 if nothing differs beyond float rounding.
+CONFIG is a file or the name of one in configs/; all of them without it. Each is trained on the built-in task in
+float64, with its own optimizer and gradients that are clipped at every update: every step as one micro-batch, as several
+uneven ones, and as several on two processes (DDP by gloo). Compared are all logged values of every update and of
+validation (times aside), as shares of themselves, and the weights at the end, as shares of the largest move. Exit code
+0 if nothing differs beyond float rounding.
 """
 
 from __future__ import annotations
@@ -54,7 +55,9 @@ class Watch(Callback):
         self.logged: dict[str, list[float]] = {}
         self.micro_batches = 0
 
-    def on_train_batch_end(self, trainer: Trainer, module: LightningModule, outputs: object, item: tuple, index: int) -> None:
+    def on_train_batch_end(
+        self, trainer: Trainer, module: LightningModule, outputs: object, item: tuple, index: int
+    ) -> None:
         self.micro_batches += len(item)
         self._keep(trainer, "train/")
 
@@ -67,22 +70,23 @@ class Watch(Callback):
                 self.logged.setdefault(name, []).append(float(value))
 
 
-def train(config: str, updates: int, prompts: int, tokens: int, **trainer: object) -> Outcome:
+def train(config: Path, updates: int, prompts: int, tokens: int, **trainer: object) -> Outcome:
     """The config's first updates, in this process."""
     seed_everything(0, verbose=False)
     sizes = {"batch_size": prompts, "size": updates * prompts - 1, "val_size": 7, "micro_batch_tokens": tokens}
     overrides = [f"--data.{name}={value}" for name, value in sizes.items()]
-    algorithm, data = build(["--config", config, *overrides, f"--model.max_grad_norm={MAX_GRAD_NORM}"])
+    algorithm, data = build(["--config", str(config), *overrides, f"--model.max_grad_norm={MAX_GRAD_NORM}"])
     algorithm.configure_model()
     in_double(algorithm)
     before = {name: weight.detach().clone() for name, weight in algorithm.named_parameters()}
     watch = Watch()
     Trainer(
-        accelerator="cpu", max_steps=updates, max_epochs=-1, val_check_interval=updates, log_every_n_steps=1, logger=False,
-        callbacks=[MetricLogger(), watch], enable_checkpointing=False, enable_progress_bar=False, num_sanity_val_steps=0,
-        enable_model_summary=False, use_distributed_sampler=False, **{"devices": 1} | trainer,
+        accelerator="cpu", max_steps=updates, max_epochs=-1, val_check_interval=updates, log_every_n_steps=1,
+        callbacks=[MetricLogger(), watch], num_sanity_val_steps=0, use_distributed_sampler=False, logger=False,
+        enable_checkpointing=False, enable_progress_bar=False, enable_model_summary=False, **{"devices": 1} | trainer,
     ).fit(algorithm, data)
-    moved = {name: weight.detach() - before[name] for name, weight in algorithm.named_parameters() if weight.requires_grad}
+    after = {name: weight.detach() for name, weight in algorithm.named_parameters() if weight.requires_grad}
+    moved = {name: weight - before[name] for name, weight in after.items()}
     return Outcome(watch.logged, moved, watch.micro_batches)
 
 
@@ -94,7 +98,7 @@ def in_double(algorithm: LightningModule) -> None:
             part.double()
 
 
-def train_on_two(config: str, updates: int, prompts: int, tokens: int) -> Outcome:
+def train_on_two(config: Path, updates: int, prompts: int, tokens: int) -> Outcome:
     """The same on two processes; what rank 0 ends with."""
     with tempfile.TemporaryDirectory() as folder, socket.socket() as free:
         free.bind(("127.0.0.1", 0))
@@ -128,7 +132,7 @@ def quiet() -> None:
 
 
 def difference(one: Outcome, other: Outcome) -> tuple[float, float, str]:
-    """The largest relative difference of a logged value, that of a weight as a share of its part's largest move, and where."""
+    """The largest difference of a logged value, of a weight as a share of the largest move, and where the larger is."""
     worst, place = 0.0, ""
     for name in one.logged.keys() | other.logged.keys():
         own, its = one.logged.get(name, []), other.logged.get(name, [])
@@ -147,7 +151,7 @@ def _apart(one: float, other: float) -> float:
     return abs(one - other) / max(abs(one), abs(other), 1e-3)
 
 
-def compare(config: str, updates: int = 3, prompts: int = 8) -> tuple[bool, str]:
+def compare(config: Path, updates: int = 3, prompts: int = 8) -> tuple[bool, str]:
     """Whether all three runs of a config agree, and its row of the table."""
     whole = train(config, updates, prompts, WHOLE)
     small, two = train(config, updates, prompts, SMALL), train_on_two(config, updates, prompts, SMALL)
@@ -158,12 +162,17 @@ def compare(config: str, updates: int = 3, prompts: int = 8) -> tuple[bool, str]
     cells = "".join(f"{logged:>11.1e}{weights:>11.1e}" for logged, weights, _ in apart)
     said = "same" if same else "DIFFERENT: " + ", ".join(sorted({place for *_, place in apart if place}))
     loss, count = whole.logged["train/loss"][-1], small.micro_batches / updates
-    return same, f"{Path(config).stem:<20}{loss:>10.5f}{count:>8.1f}{cells}  {said}"
+    return same, f"{config.stem:<20}{loss:>10.5f}{count:>8.1f}{cells}  {said}"
+
+
+def located(config: Path) -> Path:
+    """The file, or that of this name in configs/."""
+    return config if config.exists() else CONFIGS / f"{config}.yaml"
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("configs", nargs="*", metavar="CONFIG")
+    parser.add_argument("configs", nargs="*", type=Path, metavar="CONFIG")
     parser.add_argument("--updates", type=int, default=3)
     parser.add_argument("--prompts", type=int, default=8)
     options = parser.parse_args()
@@ -172,7 +181,7 @@ def main() -> int:
     print(f"{'':<20}{'':>10}{'micro-':>7}{'several micro-batches':>22}{'two processes':>22}")
     print(f"{'config':<20}{'loss':>10}{'batches':>8}{'logged':>10}{'weights':>11}{'logged':>11}{'weights':>11}")
     verdicts = []
-    for config in options.configs or sorted(str(path) for path in CONFIGS.glob("*.yaml")):
+    for config in map(located, options.configs or sorted(CONFIGS.glob("*.yaml"))):
         same, row = compare(config, options.updates, options.prompts)
         verdicts.append(same)
         print(row, flush=True)

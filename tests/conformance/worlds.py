@@ -1,4 +1,4 @@
-"""Batches of every kind with N, S, T, E and V pairwise different, models that fill all evidence, and the regime by hand."""
+"""Batches with N, S, T, E and V pairwise different, models that fill all evidence, and the regime by hand."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ PAIRED = {"chosen", "reward_gap"}
 
 
 class Parts(nn.Module):
-    """Models that fill every field of the evidence as functions of the sequences, so that parts of a batch agree with it."""
+    """Models that fill every field of the evidence by functions of the sequences: parts of a batch agree with it."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -64,7 +64,7 @@ def sequences(weighted: bool = True) -> Sequences:
 
 
 def world(kind: str, weighted: bool = True) -> Batch:
-    """A batch of `pairs`, `scores`, `labels` or a `rollout`; soft labels, a tie, several responses and edges a prompt."""
+    """A batch of `pairs`, `scores`, `labels` or a `rollout`; soft labels, a tie, several responses to a prompt."""
     draw = torch.Generator().manual_seed(5)
     given = sequences(weighted)
     reward = torch.randn(len(given.completion_lengths), generator=draw)
@@ -92,7 +92,8 @@ def pairs(given: Sequences, reward: Tensor, draw: torch.Generator, weighted: boo
 def joined(first: Batch, second: Batch) -> Batch:
     """Both batches in one, the prompts of the second after those of the first."""
     count = len(first.sequences.completion_lengths)
-    return _joined(first, second, {"prompt_of": len(first.sequences.prompt_lengths), "chosen": count, "rejected": count})
+    prompts = len(first.sequences.prompt_lengths)
+    return _joined(first, second, {"prompt_of": prompts, "chosen": count, "rejected": count})
 
 
 def _joined(first: Batch | Sequences, second: Batch | Sequences, shifts: dict[str, int]) -> Batch | Sequences:
@@ -113,7 +114,7 @@ def of_prompts(batch: Batch, prompts: Sequence[int]) -> Batch:
 
 
 def step(head: LossHead, parts: nn.Module, batches: Sequence[Batch]) -> dict[str, tuple[Tensor, Tensor]]:
-    """Name -> (total, count) of terms and metrics over the micro-batches of one step, statistics gathered as in training."""
+    """Name -> (total, count) of terms and metrics over the micro-batches of a step, statistics as in training."""
     evidence = [parts(batch) for batch in batches]
     observed: Sequence = [None] * len(batches)
     if head.observes:

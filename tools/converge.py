@@ -1,0 +1,224 @@
+"""Does every algorithm go where it should? Each config trained on the built-in task, with the exact outcome.
+
+    python tools/converge.py [CONFIG ...] [--updates N]
+
+CONFIG is a file or the name of one in configs/; all of them without it, which takes a quarter of an hour or more. Mean
+reward and KL divergence are sums over all 4,369 responses to every prompt. What must improve follows from what the
+composition does on a bandit of five responses, through its own head:
+
+    KL to u     the gradient vanishes at u e^{r/tau} / Z, u the reference or 1: KL(pi || that law) must fall by a tenth
+    KL to mu    it vanishes at mu e^{r/tau} / Z, mu the law of the data: so must KL(pi || that law)
+    KL to data  demonstrations: so must KL(pi || the law they are drawn from)
+    residual    a reward model: so must the root mean square of score - reward (less its mean over a prompt, on pairs)
+    reward      anything else, also a moving reference: the mean reward must go a twentieth of the way to the highest
+
+Exit code 0 if all of it does.
+"""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import math
+import sys
+import time
+import warnings
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+import yaml
+from lightning import LightningModule, Trainer, seed_everything
+from torch import Tensor
+
+from lit_rlhf.callbacks.quickstart import ExactSummary, temperatures
+from lit_rlhf.cli import build
+from lit_rlhf.data import grammar
+from lit_rlhf.data.collation import signal_of
+from lit_rlhf.losses.base import LossHead
+from lit_rlhf.types import Batch, Evidence, PreferenceBatch, ScoredBatch, Sequences, TokenLogps
+
+CONFIGS = Path(__file__).parents[1] / "configs"
+FALL, WAY = 0.9, 0.05
+"""The largest ratio after / before of what must fall; the least share of the way to the highest reward."""
+
+# ---- what a composition aims at
+
+
+LENGTHS = torch.tensor([1, 2, 3, 1, 2])
+REWARD = torch.tensor([0.3, -0.8, 1.1, 0.0, 0.5], dtype=torch.float64)
+BASE = torch.tensor([0.3, 0.1, 0.2, 0.15, 0.25], dtype=torch.float64).log()
+COPIES = torch.tensor([1, 2, 1, 3, 1])
+LAW = COPIES.double() / COPIES.sum()
+
+
+def aim(algorithm: LightningModule, labels: str) -> str:
+    """What the composition must improve; one of the words above."""
+    head, signal = algorithm.loss, signal_of(algorithm.needs)
+    if "score" in head.needs:
+        return "residual"
+    if signal == "demonstration":
+        return "KL to data"
+    tau = next(temperatures(head), None)
+    if tau is None or (algorithm.reference is not None and algorithm.reference.state_dict()):
+        return "reward"
+    base = None if algorithm.reference is None else BASE
+    if stationary(head, (0 if base is None else base) + REWARD / tau, base, labels):
+        return "KL to u"
+    if stationary(head, LAW.log() + REWARD / tau, base, labels):
+        return "KL to mu"
+    drawn_from_it = base is not None and stationary(head, LAW.log() + REWARD / tau, LAW.log(), labels)
+    return "KL to u" if drawn_from_it else "reward"
+
+
+def stationary(head: LossHead, logits: Tensor, base: Tensor | None, labels: str) -> bool:
+    """Whether the head's expected gradient vanishes at softmax(logits), in every learned part."""
+    tau = next(temperatures(head))
+    partition = ((torch.zeros_like(REWARD) if base is None else base) + REWARD / tau).logsumexp(-1)[None]
+    batch = bandit(signal_of(head.needs), labels, "group" in head.needs)
+    there, elsewhere = (slope(head, point, base, partition, batch) for point in (logits, torch.zeros_like(logits)))
+    return there < 1e-6 * max(elsewhere, 1e-3)
+
+
+def slope(head: LossHead, logits: Tensor, base: Tensor | None, partition: Tensor, batch: Batch) -> float:
+    """The norm of the gradient by the policy's logits and the log-partition."""
+    leaves = [logits.clone().requires_grad_(), partition.clone().requires_grad_()]
+    reference = None if base is None else per_token(base, batch)
+    policy = TokenLogps(per_token(leaves[0].log_softmax(-1), batch))
+    output = head(Evidence(policy=policy, reference=reference, log_partition=leaves[1]), batch)
+    sum(term.total / batch.count(term.unit) for term in output.terms).backward()
+    return sum(float(leaf.grad.square().sum()) for leaf in leaves if leaf.grad is not None) ** 0.5
+
+
+def per_token(values: Tensor, batch: Batch) -> Tensor:
+    """[T] log-probs of the five responses in equal parts; a token's id is its response."""
+    return (values / LENGTHS)[batch.sequences.completion_ids]
+
+
+def bandit(signal: str, labels: str, grouped: bool) -> Batch:
+    """All responses to one prompt with the feedback of the built-in task, in expectation; a group has copies."""
+    one, five = torch.tensor([1]), torch.arange(len(LENGTHS))
+    sequences = Sequences(one, one, five.repeat_interleave(LENGTHS), LENGTHS, torch.zeros_like(LENGTHS))
+    if signal in ("gap", "preference"):
+        return edges(sequences, labels)
+    if signal == "reward" and grouped:
+        drawn = five.repeat_interleave(COPIES)
+        return ScoredBatch(sequences.select(drawn), REWARD[drawn])
+    return ScoredBatch(sequences, REWARD if signal == "reward" else torch.sigmoid(REWARD - REWARD @ LAW), LAW)
+
+
+def edges(sequences: Sequences, labels: str) -> PreferenceBatch:
+    """Every pair, both ends drawn from the law; drawn labels as both outcomes, weighted by their probabilities."""
+    first, second = torch.triu_indices(len(LAW), len(LAW), offset=1)
+    gap = REWARD[first] - REWARD[second]
+    weight, p = LAW[first] * LAW[second], torch.sigmoid(gap)
+    if labels == "soft":
+        return PreferenceBatch(sequences, first, second, p, gap, weight)
+    won = p if labels == "sampled" else (gap > 0).double()
+    chosen, rejected = torch.cat([first, second]), torch.cat([second, first])
+    both = torch.cat([weight * won, weight * (1 - won)])
+    return PreferenceBatch(sequences, chosen, rejected, torch.ones_like(both), torch.cat([gap, -gap]), both)
+
+
+# ---- how far it is
+
+
+@dataclass(frozen=True)
+class State:
+    """Exact numbers of a policy, or of a reward model."""
+
+    distance: float = math.nan
+    """What must fall; NaN where there is nothing but the reward."""
+    reward: float = math.nan
+    optimum: float = math.nan
+    """The mean reward of the target."""
+
+
+class FromData(ExactSummary):
+    """The law of the data in the place of the reference."""
+
+    def _base_measure(self, algorithm: LightningModule, logps: Tensor) -> Tensor:
+        return torch.stack([torch.from_numpy(grammar.log_law(prompt)) for prompt in grammar.PROMPTS])
+
+
+def measured(algorithm: LightningModule, what: str) -> State:
+    """Where the model stands."""
+    if what == "residual":
+        return State(residual(algorithm))
+    tau = next(temperatures(algorithm.loss), 1.0)
+    demonstrations = what == "KL to data"
+    summary = FromData(1.0 if demonstrations else tau) if what in ("KL to data", "KL to mu") else ExactSummary(tau)
+    exact = summary.measure(algorithm)
+    return State(reward=exact.reward) if what == "reward" else State(exact.kl_to_target, exact.reward, exact.optimum)
+
+
+@torch.no_grad()
+def residual(algorithm: LightningModule) -> float:
+    """Root mean square of score - reward under the law of the data, less its mean where differences are learned."""
+    squares = 0.0
+    for prompt in grammar.PROMPTS:
+        law, reward = torch.from_numpy(grammar.log_law(prompt)).exp(), torch.from_numpy(grammar.rewards(prompt))
+        error = algorithm.reward.score(grammar.every_response(prompt)).double() - reward
+        error = error - (law @ error if "chosen" in algorithm.needs else 0.0)
+        squares += float(law @ error.square()) / len(grammar.PROMPTS)
+    return squares**0.5
+
+
+def improved(what: str, before: State, after: State) -> bool:
+    """Whether what must improve has."""
+    if what != "reward":
+        return after.distance <= FALL * before.distance
+    highest = float(np.mean([grammar.rewards(prompt).max() for prompt in grammar.PROMPTS]))
+    return after.reward - before.reward >= WAY * (highest - before.reward)
+
+
+# ---- the table
+
+
+def converge(config: Path, updates: int | None) -> tuple[bool, str]:
+    """Trains a config; whether it improved, and its row."""
+    seed_everything(0, verbose=False)
+    algorithm, data = build(["--config", str(config)])
+    steps = updates or yaml.safe_load(config.read_text())["trainer"]["max_steps"]
+    algorithm.configure_model()
+    what = aim(algorithm, data.labels)
+    before, start = measured(algorithm, what), time.perf_counter()
+    Trainer(
+        accelerator="cpu", devices=1, max_steps=steps, max_epochs=-1, limit_val_batches=0, logger=False,
+        enable_checkpointing=False, enable_progress_bar=False, enable_model_summary=False,
+        use_distributed_sampler=False,
+    ).fit(algorithm, data)
+    seconds, after = time.perf_counter() - start, measured(algorithm, what)
+    good = improved(what, before, after)
+    numbers = (before.distance, after.distance, before.reward, after.reward, after.optimum)
+    cells = "".join(f"{'-' if math.isnan(value) else format(value, '.3f'):>9}" for value in numbers)
+    return good, f"{config.stem:<20}{what:<12}{cells}{steps:>8}{seconds:>7.0f}s  {'yes' if good else 'NO'}"
+
+
+def located(config: Path) -> Path:
+    """The file, or that of this name in configs/."""
+    return config if config.exists() else CONFIGS / f"{config}.yaml"
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("configs", nargs="*", type=Path, metavar="CONFIG")
+    parser.add_argument("--updates", type=int, help="of every config; its own max_steps without it")
+    options = parser.parse_args()
+    warnings.simplefilter("ignore")
+    logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
+    print(f"{'':<32}{'distance':^18}{'mean reward':^27}")
+    columns = "".join(f"{name:>9}" for name in ("before", "after", "before", "after", "target"))
+    print(f"{'config':<20}{'must improve':<12}{columns}{'updates':>8}{'time':>8}  improved")
+    verdicts = []
+    for config in map(located, options.configs or sorted(CONFIGS.glob("*.yaml"))):
+        good, row = converge(config, options.updates)
+        verdicts.append(good)
+        print(row, flush=True)
+    print(f"{sum(verdicts)} of {len(verdicts)} improve what they should")
+    return int(not all(verdicts))
+
+
+if __name__ == "__main__":
+    sys.exit(main())
