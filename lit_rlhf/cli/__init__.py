@@ -34,8 +34,8 @@ COMMANDS = {
     "test": Command("lit_rlhf.cli.running", "test", "all test/ metrics of a checkpoint"),
     "predict": Command("lit_rlhf.cli.running", "predict", "log-probs and scores of every completion, as JSON lines"),
     "data": Command("lit_rlhf.commands.data", "main", "what becomes of the rows: the data report; no weights are read"),
-    "export": Command("lit_rlhf.commands.export", "main", "a run's model as a plain Hugging Face folder", own_help=True),
-    "doctor": Command("lit_rlhf.commands.doctor", "main", "versions, devices, precision, what is optional and missing", own_help=True),
+    "export": Command("lit_rlhf.commands.export", "main", "a run's model as a plain Hugging Face folder", True),
+    "doctor": Command("lit_rlhf.commands.doctor", "main", "versions, devices, precision, what is optional", True),
 }
 
 
@@ -102,7 +102,8 @@ def usage_of(name: str) -> str:
         "--check": "builds and checks everything, the data included; no weights are read, nothing is written",
         "--ckpt_path last": "continues the run; starts it where there is no checkpoint",
     }
-    reads = {"--ckpt_path WHICH": "last or best of this run, a file, RUN, RUN:last or RUN:best; the models as configured without it"}
+    which = "last or best of this run, a file, RUN, RUN:last or RUN:best; without it the models as configured"
+    reads = {"--ckpt_path WHICH": which}
     own = {"fit": trains, "data": {}}.get(name, reads)
     options = {
         "--config FILE": "merged in the order given; a bare name is looked up in ./configs, then in the package",

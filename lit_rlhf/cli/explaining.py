@@ -49,8 +49,8 @@ def explain(command: str, arguments: Sequence[str], asked: str, quickstart: Path
     name = name or classes.get(key, "")
     above = [f"--{place}={path}" for place, path in classes.items() if place != key]
     _Explained(
-        LightningModule, LightningDataModule, subclass_mode_model=True, subclass_mode_data=True, auto_configure_optimizers=False,
-        load_from_checkpoint_support=False, parser_kwargs={"exit_on_error": False},
+        LightningModule, LightningDataModule, subclass_mode_model=True, subclass_mode_data=True,
+        auto_configure_optimizers=False, load_from_checkpoint_support=False, parser_kwargs={"exit_on_error": False},
         args=[command, *above, f"--{key}.help" + (f"={name}" if name else "")],
     )
 

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import errno
 import re
 import sys
 import traceback
 from collections.abc import Iterator
 from typing import Any
 
-import torch
 from lightning.pytorch import Trainer
 from lightning.pytorch.utilities.exceptions import MisconfigurationException, SIGTERMException
 
@@ -22,14 +22,14 @@ from lit_rlhf.errors import InputError
 
 SAID = (ValueError, OSError, ImportError, MisconfigurationException)
 """What constructors raise of what they were given; anything else is a mistake in the code and keeps its traceback."""
-_MOST = 300
+MOST = 300
 """Characters of a list of weights that are shown."""
 NO_MEMORY = re.compile(r"out of memory|not enough memory|can't allocate memory|Unable to allocate", re.IGNORECASE)
 
 
 @contextlib.contextmanager
 def refused() -> Iterator[None]:
-    """Parsing and constructing: what they raise becomes an InputError, or is raised without jsonargparse's own around it."""
+    """Parsing and constructing: an InputError, or what was raised without jsonargparse's own around it."""
     try:
         yield
     except InputError:
@@ -89,20 +89,23 @@ def explained(trainer: Trainer, data: Any, run: Run) -> Iterator[None]:
 
 
 def _known(error: Exception, data: Any) -> Exception | None:
-    if isinstance(error, torch.OutOfMemoryError | MemoryError | RuntimeError) and NO_MEMORY.search(str(error) or "out of memory"):
-        tokens = getattr(data, "micro_batch_tokens", None)
+    """What is raised in the place of an exception that has a sentence."""
+    text = _line(str(error))
+    if isinstance(error, MemoryError) or isinstance(error, RuntimeError) and NO_MEMORY.search(text):
+        tokens = getattr(data, "micro_batch_tokens", 0)
         return RunFailed(
-            f"out of memory with data.micro_batch_tokens={tokens}. A smaller one changes no result, only memory and time: "
-            f"--data.micro_batch_tokens={(tokens or 2) // 2}"
+            f"out of memory with data.micro_batch_tokens={tokens}. A smaller one changes no result, only memory and "
+            f"time: --data.micro_batch_tokens={tokens // 2}"
         )
     if isinstance(error, FloatingPointError):
-        return RunFailed(str(error))
-    if isinstance(error, OSError) and error.errno in (28, 122):
-        return RunFailed(f"{error.strerror}: {error.filename or 'a file of the run'}; the last checkpoint is whole")
-    if isinstance(error, MisconfigurationException) or isinstance(error, ValueError) and _innermost(error).startswith("lightning."):
-        return InputError(f"trainer: {_line(str(error))}")
-    if isinstance(error, RuntimeError) and str(error).startswith("Error(s) in loading state_dict"):
-        return InputError(f"ckpt_path: the checkpoint is of another model: {_line(str(error).partition(':')[2])[:_MOST]}")
+        return RunFailed(text)
+    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return RunFailed(f"{error.strerror}: {error.filename or 'a file of the run'}")
+    of_lightning = isinstance(error, ValueError) and _innermost(error).startswith("lightning.")
+    if isinstance(error, MisconfigurationException) or of_lightning:
+        return InputError(f"trainer: {text}")
+    if isinstance(error, RuntimeError) and text.startswith("Error(s) in loading state_dict"):
+        return InputError(f"ckpt_path: the checkpoint is of another model: {text.partition(': ')[2][:MOST]}")
     return None
 
 
@@ -137,6 +140,6 @@ def _innermost(error: BaseException) -> str:
 
 def _constructor(error: BaseException) -> str:
     """The class whose constructor raised."""
-    frames = [frame for frame, _ in traceback.walk_tb(error.__traceback__)]
-    made = [frame.f_code.co_qualname for frame in frames if frame.f_code.co_name == "__init__"]
-    return next((name.rpartition(".")[0] for name in made if not name.startswith(("CommandLine", "RunLine", "Parts", "LightningCLI"))), "configuration")
+    codes = [frame.f_code for frame, _ in traceback.walk_tb(error.__traceback__)]
+    made = [code.co_qualname.rpartition(".")[0] for code in codes if code.co_name == "__init__"]
+    return next((name for name in made if not name.endswith(("Line", "Parts", "LightningCLI"))), "configuration")

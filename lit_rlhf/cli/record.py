@@ -11,7 +11,8 @@ from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.cli import LightningArgumentParser, SaveConfigCallback
 
 from lit_rlhf.callbacks.files import replacing
-from lit_rlhf.cli.runs import RECORD, Run, started
+from lit_rlhf.cli.directories import RECORD, started
+from lit_rlhf.cli.runs import Run
 from lit_rlhf.config import Composed
 from lit_rlhf.config.versions import VERSION
 
@@ -46,7 +47,7 @@ class ConfigRecord(SaveConfigCallback):
         with replacing(folder / "config.yaml") as file:
             file.write(self.text())
         with replacing(folder / RECORD) as file:
-            file.write(started(self.command, self.run))
+            file.write(started(folder, self.run.after, self.command))
         for number, path in enumerate(self.composed.files, 1):
             with replacing(folder / RECORD.parent / f"{number}-{path.name}", "wb") as file, open(path, "rb") as source:
                 shutil.copyfileobj(source, file)

@@ -12,11 +12,13 @@ from typing import IO, Any
 import yaml
 
 from lit_rlhf.cli.agreement import agreed
+from lit_rlhf.cli.directories import config_of
 from lit_rlhf.cli.ranks import is_first
-from lit_rlhf.cli.runs import Request, config_of, decide, release
+from lit_rlhf.cli.runs import Request, decide, release
 from lit_rlhf.config import Composed, compose
 
 QUICKSTART = Path(__file__).parents[1] / "assets" / "quickstart.yaml"
+QUICKSTART_IS = "soft-label PRA on the built-in task (lit_rlhf/assets/quickstart.yaml)"
 FLAGS = ("--check", "--print_config")
 """Arguments without a value."""
 
@@ -28,29 +30,38 @@ def command(name: str, arguments: Sequence[str]) -> None:
         InputError: the composition, the run's name or the checkpoint is wrong.
         RunFailed: a failure that its sentence explains.
     """
-    flags, kept = {word for word in arguments if word in FLAGS}, [word for word in arguments if word not in FLAGS]
-    asked = [word for word in kept if word.partition("=")[0].endswith(".help")]
-    if asked:
+    flags, kept = [], []
+    for word in arguments:
+        (flags if word in FLAGS else kept).append(word)
+    asked = next((word for word in kept if word.partition("=")[0].endswith(".help")), None)
+    if asked is not None:
         from lit_rlhf.cli.explaining import explain
 
-        return explain(name, kept, asked[0], QUICKSTART)
+        return explain(name, kept, asked, QUICKSTART)
     composed = compose(kept, default=config_of(given(kept, "run"), given(kept, "ckpt_path")) or QUICKSTART)
     _say(*composed.warnings, to=sys.stderr)
     if "--print_config" in flags:
         return print(printed(composed), end="")
     if composed.files == (QUICKSTART,):
-        _say("The quick start: soft-label PRA on the built-in task (lit_rlhf/assets/quickstart.yaml); --config NAME is another run")
-    request = Request(name, tuple(arguments), composed.run, composed.files, composed.tree.get("ckpt_path"), composed.place)
-    if "--check" in flags:
-        run = decide(request)
-        from lit_rlhf.cli.trainer import check_all
+        _say(f"The quick start: {QUICKSTART_IS}; --config NAME is another run")
+    asked_for = composed.tree.get("ckpt_path")
+    request = Request(name, tuple(arguments), composed.run, composed.files, asked_for, composed.place)
+    return _check(composed, request) if "--check" in flags else _run(composed, request)
 
-        return check_all(composed, run)
+
+def _check(composed: Composed, request: Request) -> None:
+    run = decide(request)
+    from lit_rlhf.cli.trainer import check_all
+
+    check_all(composed, run)
+
+
+def _run(composed: Composed, request: Request) -> None:
     run = agreed(request)
     try:
         from lit_rlhf.cli.trainer import train
 
-        train(name, composed, run, (name, *arguments))
+        train(request.command, composed, run, (request.command, *request.arguments))
     finally:
         if is_first():
             release(run)

@@ -3,22 +3,16 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import re
 import shlex
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from lit_rlhf.cli.directories import LEFT_OVER, RUNS, free_name, is_used, numbered, run_of
 from lit_rlhf.errors import InputError
 
-RUNS = Path("runs")
-RECORD = Path("given") / "command.json"
-"""In a run directory: what a run without a name was called after, and the command lines of its starts."""
-
-FOLDERS = ("checkpoints", "parts", "given")
-LEFT_OVER = ("events.out.tfevents", "hparams.yaml")
-"""What loggers write before the data are read."""
+_PART = r"[\w+=,][\w.+=,-]*"
 
 
 @dataclass(frozen=True)
@@ -74,7 +68,8 @@ class Request:
                 kept.append(argument)
             elif not equals and waiting:
                 waiting.pop(0)
-        return shlex.join(["python", "-m", "lit_rlhf", self.command, *kept, *(word for part in more for word in part.split())])
+        added = [word for argument in more for word in argument.split()]
+        return shlex.join(["python", "-m", "lit_rlhf", self.command, *kept, *added])
 
 
 def decide(request: Request) -> Run:
@@ -127,10 +122,10 @@ def _new(request: Request, checkpoint: Path | None = None) -> Run:
 
 
 def _refuse_bad_name(request: Request) -> None:
-    if request.name is not None and not re.fullmatch(r"[\w+=,][\w.+=,-]*(/[\w+=,][\w.+=,-]*)*", request.name):
+    if request.name is not None and not re.fullmatch(f"{_PART}(/{_PART})*", request.name):
         raise InputError(
-            f"{request.at('run')}: {request.name!r} is no name of a run; expected letters, digits and . _ - + = , in one "
-            "or more parts with / between them"
+            f"{request.at('run')}: {request.name!r} is no name of a run; expected letters, digits and . _ - + = , "
+            "in one or more parts with / between them"
         )
 
 
@@ -146,66 +141,13 @@ def find(asked: str, place: str) -> Path:
         return Path(asked)
     if is_run(asked):
         return find_checkpoint(asked)
-    near = sorted(str(path) for path in Path(asked).parent.glob("*.ckpt")) if Path(asked).parent.is_dir() else []
-    there = f"; {Path(asked).parent} has {', '.join(near[:5])}" if near else ""
-    raise InputError(f"{place}: there is no checkpoint {asked}{there}; expected last, best, a file, RUN, RUN:last or RUN:best")
+    beside = sorted(path.name for path in Path(asked).parent.glob("*.ckpt"))
+    there = f"; {Path(asked).parent} has {', '.join(beside[:5])}" if beside else ""
+    expected = "expected last, best, a file, RUN, RUN:last or RUN:best"
+    raise InputError(f"{place}: there is no checkpoint {asked}{there}; {expected}")
 
 
 # ---- directories
-
-
-def run_of(checkpoint: Path) -> str | None:
-    """The name of the run that a checkpoint lies in; None where it lies in no run."""
-    folder = checkpoint.resolve().parent
-    if folder.name != "checkpoints" or not folder.parent.is_relative_to(RUNS.resolve()):
-        return None
-    return folder.parent.relative_to(RUNS.resolve()).as_posix()
-
-
-def config_of(name: str | None, asked: str | None) -> Path | None:
-    """The configuration of the run that is named, or whose checkpoint is asked for; None where there is none.
-
-    Args:
-        name: from `--run=NAME`.
-        asked: `--ckpt_path`.
-    """
-    if asked is None or name is None and asked in ("last", "best"):
-        return None
-    own = RUNS / name if name is not None else Path(asked.removesuffix(":last").removesuffix(":best"))
-    folder = own.parents[1] if own.suffix == ".ckpt" and own.parent.name == "checkpoints" else own
-    return folder / "config.yaml" if (folder / "config.yaml").is_file() else None
-
-
-def is_used(folder: Path) -> bool:
-    """Whether a directory has files of a run; runs below it are others."""
-    if not folder.exists():
-        return False
-    return not folder.is_dir() or any(
-        path.name in FOLDERS or path.is_file() and not path.name.startswith(LEFT_OVER) for path in folder.iterdir()
-    )
-
-
-def numbered(after: str) -> list[str]:
-    """The runs that are called after this, `after`, `after-2`, `after-3`, ..., in order."""
-    found = {_number(path.name, Path(after).name): path for path in (RUNS / after).parent.glob(f"{Path(after).name}*")}
-    return [
-        path.relative_to(RUNS).as_posix() for number, path in sorted(found.items())
-        if number == 1 and is_used(path) or number > 1 and called_after(path) == after
-    ]
-
-
-def free_name(after: str) -> str:
-    """`after`, or the first `after-N` above all that are there."""
-    numbers = [_number(path.name, Path(after).name) for path in (RUNS / after).parent.glob(f"{Path(after).name}*")]
-    highest = max(numbers, default=0)
-    return after if highest == 0 else f"{after}-{highest + 1}"
-
-
-def called_after(folder: Path) -> str | None:
-    """What a run without a name of its own was called after, by its record."""
-    with contextlib.suppress(OSError, ValueError):
-        return json.loads((folder / RECORD).read_text(encoding="utf-8"))["after"]
-    return None
 
 
 def claim(request: Request) -> Run:
@@ -226,8 +168,8 @@ def claim(request: Request) -> Run:
 def release(run: Run) -> None:
     """Takes away a directory that was made for a run which did not begin."""
     folder = run.folder
-    if run.fresh and not is_used(folder):
-        for path in folder.glob("*") if folder.is_dir() else ():
+    if run.fresh and folder.is_dir() and not is_used(folder):
+        for path in folder.iterdir():
             if path.name.startswith(LEFT_OVER):
                 path.unlink()
     while folder != RUNS.parent:
@@ -236,18 +178,3 @@ def release(run: Run) -> None:
         except OSError:
             return
         folder = folder.parent
-
-
-def _number(name: str, base: str) -> int:
-    """1 for `base`, N for `base-N`, else 0."""
-    match = re.fullmatch(re.escape(base) + r"(?:-([1-9]\d*))?", name)
-    return 0 if match is None else int(match[1] or 1)
-
-
-def started(arguments: Sequence[str], run: Run) -> str:
-    """The record of a run with one more start in it, as JSON."""
-    starts = []
-    with contextlib.suppress(OSError, ValueError):
-        starts = json.loads((run.folder / RECORD).read_text(encoding="utf-8"))["commands"]
-    after = called_after(run.folder) if starts else run.after
-    return json.dumps({"after": after, "commands": [*starts, list(arguments)]}, indent=2) + "\n"

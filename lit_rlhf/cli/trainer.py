@@ -14,10 +14,11 @@ from lit_rlhf.callbacks import default_callbacks
 from lit_rlhf.callbacks.precision import choose_precision
 from lit_rlhf.cli import quiet
 from lit_rlhf.cli.checking import check_data, check_parts
+from lit_rlhf.cli.directories import RUNS
 from lit_rlhf.cli.failures import explained, located, refused
 from lit_rlhf.cli.ranks import is_first
 from lit_rlhf.cli.record import ConfigRecord
-from lit_rlhf.cli.runs import RUNS, Run
+from lit_rlhf.cli.runs import Run
 from lit_rlhf.config import Composed, check
 
 DEFAULTS = {"use_distributed_sampler": False, "enable_model_summary": False}
@@ -35,7 +36,9 @@ class CommandLine(LightningCLI):
         settings: further arguments of LightningCLI.
     """
 
-    def __init__(self, tree: Mapping[str, Any], command: str | None, defaults: Mapping[str, Any], **settings: Any) -> None:
+    def __init__(
+        self, tree: Mapping[str, Any], command: str | None, defaults: Mapping[str, Any], **settings: Any
+    ) -> None:
         self.command = command
         super().__init__(
             LightningModule, LightningDataModule, subclass_mode_model=True, subclass_mode_data=True,
@@ -78,9 +81,13 @@ class RunLine(CommandLine):
         dry: everything is built and nothing run.
     """
 
-    def __init__(self, composed: Composed, command: str, run: Run, words: Sequence[str] = (), dry: bool = False) -> None:
+    def __init__(
+        self, composed: Composed, command: str, run: Run, words: Sequence[str] = (), dry: bool = False
+    ) -> None:
         self.run_of, self.dry = run, dry
-        own = {"ckpt_path": run.checkpoint and str(run.checkpoint)} | ({"return_predictions": False} if command == "predict" else {})
+        own: dict[str, Any] = {"ckpt_path": run.checkpoint and str(run.checkpoint)}
+        if command == "predict":
+            own["return_predictions"] = False  # they are written as they come
         limited = any(composed.tree.get("trainer", {}).get(name) is not None for name in LIMITS)
         recorded = {"run": run, "composed": composed, "command": tuple(words)}
         super().__init__(
@@ -148,7 +155,8 @@ def check_all(composed: Composed, run: Run) -> None:
         made = RunLine(composed, "fit", run, dry=True)
         check_parts(made.model, made.trainer)
         check_data(made.model, made.datamodule)
-    print(f"{type(made.model).__name__} on {type(made.datamodule).__name__}: everything fits. It would write {run.folder}")
+    names = f"{type(made.model).__name__} on {type(made.datamodule).__name__}"
+    print(f"{names}: everything fits. It would write {run.folder}")
 
 
 def parts(composed: Composed) -> tuple[LightningModule, LightningDataModule]:

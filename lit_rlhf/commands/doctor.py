@@ -52,7 +52,8 @@ def main(arguments: Sequence[str]) -> None:
     Raises:
         SystemExit: with 1 where a package that is always needed is missing or too old.
     """
-    argparse.ArgumentParser(prog="python -m lit_rlhf doctor", description=main.__doc__.partition("\n")[0]).parse_args(arguments)
+    description = "Prints versions, devices, the choice of precision, what is optional, and whether the hub is used."
+    argparse.ArgumentParser(prog="python -m lit_rlhf doctor", description=description).parse_args(arguments)
     needed, optional = needed_packages(), optional_packages()
     print("\n".join([
         f"lit_rlhf {__version__}, Python {platform.python_version()}, {platform.platform()}",
@@ -77,7 +78,7 @@ def needed_packages() -> tuple[Package, ...]:
 
 def optional_packages() -> tuple[Package, ...]:
     """What the extras bring, and the attention kernels that `attention: flash_attention_2` asks for."""
-    extras = tuple(Package(wanted, _version(wanted.name), extra) for wanted, extra in _requirements() if extra is not None)
+    extras = [Package(wanted, _version(wanted.name), extra) for wanted, extra in _requirements() if extra is not None]
     return (*extras, Package(FLASH_ATTENTION, _version(FLASH_ATTENTION.name)))
 
 
@@ -93,7 +94,8 @@ def devices() -> Iterator[str]:
         gpu = torch.cuda.get_device_properties(index)
         yield f"gpu {index}: {gpu.name}, {gpu.total_memory / 2**30:.0f} GiB, compute capability {gpu.major}.{gpu.minor}"
     if not torch.cuda.is_available():
-        yield f"gpu: none that torch can use (built for {f'CUDA {torch.version.cuda}' if torch.version.cuda else 'the CPU'})"
+        built = f"CUDA {torch.version.cuda}" if torch.version.cuda else "the CPU"
+        yield f"gpu: none that torch can use (built for {built})"
     chosen = choose_precision()
     yield f"precision: {chosen.name}, because {chosen.reason}"
     backends = [name for name in ("nccl", "gloo") if dist.is_available() and dist.is_backend_available(name)]

@@ -5,7 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from lit_rlhf.cli import runs
+from lit_rlhf.cli import directories, runs
+from lit_rlhf.cli.directories import RECORD
 from lit_rlhf.cli.runs import Request, Run
 from lit_rlhf.errors import InputError
 
@@ -28,7 +29,7 @@ def made(name, *checkpoints, after=None):
         (folder / "checkpoints" / checkpoint).touch()
     if after is not None:
         (folder / "given").mkdir()
-        (folder / runs.RECORD).write_text(json.dumps({"after": after, "commands": []}))
+        (folder / RECORD).write_text(json.dumps({"after": after, "commands": []}))
     return folder
 
 
@@ -139,7 +140,7 @@ def test_validation_of_the_models_as_configured_writes_nothing_and_needs_no_free
 )
 def test_the_configuration_of_a_run_whose_checkpoint_is_asked_for(name, asked, expected):
     (made("mine", "last.ckpt") / "config.yaml").touch()
-    assert runs.config_of(name, asked) == (Path("runs/mine/config.yaml") if expected else None)
+    assert directories.config_of(name, asked) == (Path("runs/mine/config.yaml") if expected else None)
 
 
 # ---- directories
@@ -169,6 +170,6 @@ def test_the_record_has_every_start():
     run = Run("dpo-2", None, "dpo", True)
     run.folder.joinpath("given").mkdir(parents=True)
     for words in (["fit"], ["fit", "--ckpt_path", "last"]):
-        (run.folder / runs.RECORD).write_text(runs.started(words, run))
-    assert json.loads((run.folder / runs.RECORD).read_text()) == {"after": "dpo", "commands": [["fit"], ["fit", "--ckpt_path", "last"]]}
-    assert runs.called_after(run.folder) == "dpo"
+        (run.folder / RECORD).write_text(directories.started(run.folder, run.after, words))
+    assert json.loads((run.folder / RECORD).read_text()) == {"after": "dpo", "commands": [["fit"], ["fit", "--ckpt_path", "last"]]}
+    assert directories.called_after(run.folder) == "dpo"

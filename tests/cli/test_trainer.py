@@ -11,7 +11,8 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 from lit_rlhf.callbacks import Opening, RunCheckpoint, default_callbacks
 from lit_rlhf.cli import main
-from lit_rlhf.cli.runs import RECORD, Run
+from lit_rlhf.cli.directories import RECORD
+from lit_rlhf.cli.runs import Run
 from lit_rlhf.cli.trainer import with_defaults
 
 SMALL = (
