@@ -35,8 +35,8 @@ def test_a_process_that_the_first_one_starts_takes_its_run(monkeypatch):
 
 def test_processes_of_torchrun_learn_the_run_from_its_store(monkeypatch):
     agent = TCPStore("127.0.0.1", 0, is_master=True, wait_for_workers=False, timeout=timedelta(seconds=10))
-    for name, value in (("MASTER_ADDR", "127.0.0.1"), ("MASTER_PORT", str(agent.port)), ("TORCHELASTIC_USE_AGENT_STORE", "True"),
-                        ("WORLD_SIZE", "2"), ("RANK", "0")):
+    address = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(agent.port), "TORCHELASTIC_USE_AGENT_STORE": "True"}
+    for name, value in (address | {"WORLD_SIZE": "2", "RANK": "0"}).items():
         monkeypatch.setenv(name, value)
     first = agreed(UNNAMED)
     monkeypatch.delenv(VARIABLE)

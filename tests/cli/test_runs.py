@@ -136,7 +136,8 @@ def test_validation_of_the_models_as_configured_writes_nothing_and_needs_no_free
 @pytest.mark.parametrize(
     ("name", "asked", "expected"),
     [("mine", "last", True), (None, "runs/mine", True), (None, "runs/mine:best", True),
-     (None, "runs/mine/checkpoints/last.ckpt", True), (None, "last", False), ("mine", None, False), ("no", "last", False)],
+     (None, "runs/mine/checkpoints/last.ckpt", True), (None, "last", False), ("mine", None, False),
+     ("no", "last", False)],
 )
 def test_the_configuration_of_a_run_whose_checkpoint_is_asked_for(name, asked, expected):
     (made("mine", "last.ckpt") / "config.yaml").touch()
@@ -171,5 +172,6 @@ def test_the_record_has_every_start():
     run.folder.joinpath("given").mkdir(parents=True)
     for words in (["fit"], ["fit", "--ckpt_path", "last"]):
         (run.folder / RECORD).write_text(directories.started(run.folder, run.after, words))
-    assert json.loads((run.folder / RECORD).read_text()) == {"after": "dpo", "commands": [["fit"], ["fit", "--ckpt_path", "last"]]}
+    recorded = json.loads((run.folder / RECORD).read_text())
+    assert recorded == {"after": "dpo", "commands": [["fit"], ["fit", "--ckpt_path", "last"]]}
     assert directories.called_after(run.folder) == "dpo"
