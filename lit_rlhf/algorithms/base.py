@@ -34,6 +34,8 @@ from lit_rlhf.losses.base import LossHead
 from lit_rlhf.types import Batch, Evidence, Observation, Unit
 
 MicroBatches = Sequence[Batch]
+PRECISIONS = ("32-true", "bf16-mixed")
+"""Values of `trainer.precision`."""
 
 
 class Algorithm(LightningModule):
@@ -253,19 +255,18 @@ class Algorithm(LightningModule):
 
     # ---- hooks of Lightning
 
+    def setup(self, stage: str) -> None:
+        if self.trainer.precision not in PRECISIONS:
+            raise InputError(
+                f"trainer.precision: {self.trainer.precision}, expected {' or '.join(PRECISIONS)}: float16 needs a scaled "
+                "loss, which exact counts rule out, and what is trained is kept in float32"
+            )
+
     def on_fit_start(self) -> None:
-        if str(self.trainer.precision).startswith("16"):
-            raise InputError("trainer.precision: 16-bit floats need a scaled loss, which exact counts rule out; use bf16-mixed or 32-true")
-        self._place_reference()
-
-    def on_validation_start(self) -> None:
-        self._place_reference()
-
-    on_test_start = on_predict_start = on_validation_start
-
-    def _place_reference(self) -> None:
         if self.reference is not None:
             self.reference.to(self.device)
+
+    on_validation_start = on_test_start = on_predict_start = on_fit_start
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         checkpoint["algorithm"] = {

@@ -57,7 +57,7 @@ def measured_form(net: Any) -> OutputForm:
 
     def put_probes(module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> Tensor:
         seen["input"] = inputs[0].flatten(0, -2).float()
-        probes = torch.tensor(_PROBES, device=output.device).repeat(1 + output.shape[-1] // len(_PROBES))
+        probes = torch.tensor(_PROBES, dtype=torch.float32, device=output.device).repeat(1 + output.shape[-1] // len(_PROBES))
         seen["probes"] = probes[: output.shape[-1]]
         return seen["probes"].expand(output.shape)
 

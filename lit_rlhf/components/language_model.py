@@ -216,7 +216,7 @@ def refuse_idle_options(model: LanguageModel, frozen: bool) -> None:
     if not frozen and model.lora is None and model.dtype_name not in (None, "float32"):
         raise InputError(
             f"LanguageModel.dtype is {model.dtype_name}, and all weights of this model are trained: it says how frozen "
-            "weights are stored. Leave it out; the precision of training is trainer.precision (bf16-mixed, bf16-true)"
+            "weights are stored. Leave it out; the precision of training is trainer.precision (bf16-mixed)"
         )
 
 

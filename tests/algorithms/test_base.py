@@ -127,3 +127,9 @@ def test_validation_sums_are_exact_over_uneven_items():
     total = sum(float(PRA(tau=0.4)(Evidence(policy=Bigram().token_logps(b.sequences)), b).terms[0].total) for b in batches)
     found = module.val_recorder.flush()
     assert found[next(name for name in found if name.startswith("loss/"))] == pytest.approx(total / 5, rel=1e-5)
+
+
+@pytest.mark.parametrize("precision", ["16-true", "bf16-true", "64-true"])
+def test_a_precision_that_would_change_what_is_kept_is_refused(precision):
+    with pytest.raises(InputError, match=f"trainer.precision: {precision}, expected 32-true or bf16-mixed"):
+        fit(Algorithm(Bigram(), PRA(), optimizer=sgd), GivenItems([(preferences(0),)]), precision=precision)
