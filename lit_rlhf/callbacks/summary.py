@@ -14,6 +14,8 @@ Curves = Mapping[str, Sequence[float]]
 
 FALLEN = 0.1
 """Nats per token by which chosen completions may become less likely."""
+ATTAINED = 0.1
+"""Root mean square of the residual, in nats, below which the policy is where its soft labels want it."""
 GROWN = 1.5
 """Factor by which sampled completions may become longer."""
 SATURATED = 5.0
@@ -21,11 +23,15 @@ SATURATED = 5.0
 
 
 def chosen_falls(curves: Curves) -> str | None:
-    """Warns where chosen completions lost over `FALLEN` nats per token, against the reference or since the start."""
+    """Warns where chosen completions lost over `FALLEN` nats per token, against the reference or since the start.
+
+    Not where the policy is at the target of soft labels: there the fall is what they ask for.
+    """
     change = curves.get("train/logp_change/chosen", ())
     logps = curves.get("train/logp/chosen", ())
     fall = -change[-1] if change else logps[0] - logps[-1] if len(logps) > 1 else 0.0
-    if fall <= FALLEN:
+    residual = curves.get("udrra/residual_rms", ())
+    if fall <= FALLEN or (residual and residual[-1] < ATTAINED):
         return None
     return (
         f"the chosen completions are {fall:.2f} nats per token less likely than at the start: the margin grows because "

@@ -50,6 +50,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         The exit code: 0 done, 1 failed while running, 2 bad input, 130 and 143 interrupted.
     """
     given = sys.argv[1:] if arguments is None else arguments
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # spinning threads are slow on cores that others use too
     if "" not in sys.path and os.getcwd() not in sys.path:
         sys.path.insert(0, os.getcwd())  # the installed command finds a user's own classes as `python -m` does
     return ending(lambda: dispatch(*(given or ["--help"])))

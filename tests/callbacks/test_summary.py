@@ -5,6 +5,7 @@ import math
 import pytest
 
 from lit_rlhf.callbacks.summary import (
+    ATTAINED,
     FALLEN,
     GROWN,
     MOST_POINTS,
@@ -35,6 +36,8 @@ def test_chosen_falling_against_the_reference_or_since_the_start():
         {"train/logp/chosen": [-1.0, -1.0 - 2 * FALLEN]},
     ):
         assert f"{2 * FALLEN:.2f} nats per token" in chosen_falls(curves)
+        assert chosen_falls(curves | {"udrra/residual_rms": [1.0, 2 * ATTAINED]}) is not None
+        assert chosen_falls(curves | {"udrra/residual_rms": [1.0, ATTAINED / 2]}) is None
 
 
 def test_length_growing():
