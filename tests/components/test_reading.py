@@ -10,7 +10,8 @@ from lit_rlhf.errors import InputError
 
 
 def test_folders_runs_and_hub_names(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
     assert described("org/name") == "org/name" and described(str(tmp_path)) == str(tmp_path)
     monkeypatch.setenv("HOME", str(tmp_path))
     assert described("~") == str(tmp_path)
