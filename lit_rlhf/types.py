@@ -287,9 +287,12 @@ class TokenLogps(Ragged):
     """[T] in nats."""
     entropy: Tensor | None = None
     """[T] of the distribution the token was drawn from, in nats, when it was asked for."""
+    collision: Tensor | None = None
+    """[T] log sum_v pi_v^2 of that distribution, in nats, without gradient, when it was asked for."""
 
     def __post_init__(self) -> None:
         _expect("entropy", self.entropy, len(self.values))
+        _expect("collision", self.collision, len(self.values))
 
 
 @dataclass(frozen=True)

@@ -20,6 +20,8 @@ class Response:
 
     policy: list[float]
     reference: list[float]
+    collision: list[float]
+    """sum_v pi_v^2 at each token."""
 
     @property
     def logp(self) -> float:
@@ -32,6 +34,12 @@ class Response:
     @property
     def mean_logp(self) -> float:
         return self.logp / len(self.policy)
+
+    @property
+    def aligned(self) -> float:
+        """The geometric mean of pi_t / sum_v pi_v^2."""
+        factors = (math.exp(logp) / c for logp, c in zip(self.policy, self.collision, strict=True))
+        return math.prod(factors) ** (1 / len(self.policy))
 
     @property
     def mean_ratio(self) -> float:
@@ -70,7 +78,8 @@ def responses(sequences: Sequences) -> list[Response]:
     for prompt, completion in zip(sequences.prompt_of.tolist(), completions, strict=True):
         tokens = [int(prompts[prompt][-1]), *completion.tolist()]
         steps = list(zip(tokens, tokens[1:], strict=False))
-        found.append(Response([policy[a][b] for a, b in steps], [reference[a][b] for a, b in steps]))
+        collision = [sum(math.exp(logp) ** 2 for logp in policy[a]) for a, _ in steps]
+        found.append(Response([policy[a][b] for a, b in steps], [reference[a][b] for a, b in steps], collision))
     return found
 
 

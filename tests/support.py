@@ -29,7 +29,7 @@ class Bigram(nn.Module):
     def build(self) -> None:
         """Nothing to load."""
 
-    def token_logps(self, sequences: Sequences, entropy: bool = False) -> TokenLogps:
+    def token_logps(self, sequences: Sequences, entropy: bool = False, collision: bool = False) -> TokenLogps:
         prompts = sequences.prompt_ids.split(sequences.prompt_lengths.tolist())
         completions = sequences.completion_ids.split(sequences.completion_lengths.tolist())
         previous = torch.cat(
@@ -37,7 +37,8 @@ class Bigram(nn.Module):
         )
         logps = self.table[previous].log_softmax(-1)
         entropies = -(logps.exp() * logps).sum(-1) if entropy else None
-        return TokenLogps(logps.gather(1, sequences.completion_ids[:, None])[:, 0], entropies)
+        collisions = logps.detach().exp().square().sum(-1).log() if collision else None
+        return TokenLogps(logps.gather(1, sequences.completion_ids[:, None])[:, 0], entropies, collisions)
 
 
 class FrozenBigram(Reference):

@@ -85,7 +85,9 @@ def slope(head: LossHead, logits: Tensor, base: Tensor | None, partition: Tensor
     """The norm of the gradient by the policy's logits and the log-partition."""
     leaves = [logits.clone().requires_grad_(), partition.clone().requires_grad_()]
     reference = None if base is None else per_token(base, batch)
-    policy = TokenLogps(per_token(leaves[0].log_softmax(-1), batch))
+    logps = leaves[0].log_softmax(-1)
+    collision = (2 * logps.detach()).logsumexp(-1).expand_as(logps)
+    policy = TokenLogps(per_token(logps, batch), collision=per_token(collision, batch))
     output = head(Evidence(policy=policy, reference=reference, log_partition=leaves[1]), batch)
     sum(term.total / batch.count(term.unit) for term in output.terms).backward()
     return sum(float(leaf.grad.square().sum()) for leaf in leaves if leaf.grad is not None) ** 0.5

@@ -144,9 +144,9 @@ class Algorithm(LightningModule):
 
     def evidence(self, batch: Batch) -> Evidence:
         """Everything the head may read of the models for one micro-batch."""
-        sequences = batch.sequences
+        sequences, needs = batch.sequences, self.needs
         return Evidence(
-            policy=self.actor.token_logps(sequences, entropy="entropy" in self.needs),
+            policy=self.actor.token_logps(sequences, entropy="entropy" in needs, collision="collision" in needs),
             reference=None if self.reference is None else self.reference.token_logps(sequences),
             values=None if self.critic is None else self.critic.values(sequences),
             **{part.fills: part(sequences) for part in self.learned},

@@ -12,12 +12,12 @@ from lit_rlhf.losses.pra import PRA, PolicyWeighted
 class WPO(Algorithm):
     """PRA, posterior form, pairs weighed by the policy.
 
-    L = -sum_E w log sigma(h), w = exp(mean_t log pi(y_w)_t + mean_t log pi(y_l)_t).
-    w has no gradient; h = tau log[pi(y_w) u(y_l) / (pi(y_l) u(y_w))]. The paper's alignment of weights is left out.
+    L = -sum_E w(y_w) w(y_l) log sigma(h), w(y) = exp(mean_t log[pi(y_t) / sum_v pi(v)^2]).
+    w has no gradient; h = tau log[pi(y_w) u(y_l) / (pi(y_l) u(y_w))].
 
-    Target: that of DPO; w is a pair law, which does not move a Bradley-Terry target.
+    Target: that of DPO; w(y_w) w(y_l) is a pair law, which does not move a Bradley-Terry target.
     See "WPO: Enhancing RLHF with Weighted Preference Optimization" by Zhou et al. (https://arxiv.org/abs/2406.11827),
-    equation 3.
+    equation 2 (sampled alignment).
     The default parts are `PolicyWeighted(PRA())` and `FrozenCopy()`.
     """
 

@@ -42,7 +42,7 @@ def probe(module: Any) -> LossOutput:
     )
     tokens = -torch.arange(1.0, 7.0) / 7
     made_up = {
-        "policy": TokenLogps(tokens, -tokens), "reference": tokens - 0.1, "score": tokens[:4], "values": tokens,
+        "policy": TokenLogps(tokens, -tokens, tokens), "reference": tokens - 0.1, "score": tokens[:4], "values": tokens,
         "log_partition": tokens[:2], "tau": torch.tensor(1.0),
     }
     evidence = Evidence(**{field: made_up[field] for field in available_fields(module)})

@@ -32,9 +32,9 @@ class Actor(nn.Module):
         """The model's tokenizer."""
         return self.model.tokenizer
 
-    def token_logps(self, sequences: Sequences, entropy: bool = False) -> TokenLogps:
-        """log pi(y_t | x, y_<t) of every completion token, and the entropies when asked for."""
-        return self.model.token_logps(sequences, entropy)
+    def token_logps(self, sequences: Sequences, entropy: bool = False, collision: bool = False) -> TokenLogps:
+        """log pi(y_t | x, y_<t) of every completion token; entropies and log sum_v pi_v^2 when asked for."""
+        return self.model.token_logps(sequences, entropy, collision)
 
     def head_parity(self, sequences: Sequences) -> float:
         """See `LanguageModel.head_parity`."""

@@ -23,21 +23,26 @@ class OutputForm:
     scale: float = 1.0
     softcap: float | None = None
 
-    def logps(self, head: nn.Module, hidden: Tensor, targets: Tensor, entropy: bool) -> tuple[Tensor, Tensor | None]:
-        """[T] log softmax(z)[target] in nats, and [T] entropies or None; no [T, V] tensor is ever alive.
+    def logps(
+        self, head: nn.Module, hidden: Tensor, targets: Tensor, entropy: bool, collision: bool
+    ) -> tuple[Tensor, Tensor | None, Tensor | None]:
+        """log softmax(z)[target], entropies or None, log sum_v p_v^2 or None: [T] each, in nats.
+
+        No [T, V] tensor is ever alive.
 
         Args:
             head: the linear map W, b.
             hidden: [T, D]
             targets: [T] token ids.
             entropy: whether to compute the entropies.
+            collision: whether to compute log sum_v p_v^2, p = softmax(z), without gradient.
         """
         kind = hidden.device.type
         dtype = torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else head.weight.dtype
         hidden = hidden if self.before == 1.0 else hidden * self.before
         return linear_logps(
             hidden.to(dtype), head.weight.to(dtype), targets, bias=getattr(head, "bias", None), softcap=self.softcap,
-            scale=self.scale, entropy=entropy,
+            scale=self.scale, entropy=entropy, collision=collision,
         )
 
 

@@ -171,10 +171,10 @@ class LanguageModel(nn.Module):
         rows = Sequences(sequences.prompt_ids, lengths, ends, torch.ones_like(lengths), each)
         return self.layout.states(self._backbone, rows, lengths - 1, torch.ones_like(lengths))
 
-    def token_logps(self, sequences: Sequences, entropy: bool = False) -> TokenLogps:
-        """log pi of completion tokens in nats, and entropies when asked for; no [T, V] tensor is ever alive."""
+    def token_logps(self, sequences: Sequences, entropy: bool = False, collision: bool = False) -> TokenLogps:
+        """log pi of completion tokens in nats; see `OutputForm.logps` for what else may be asked for."""
         head = self.base.get_output_embeddings()
-        return TokenLogps(*self.form.logps(head, self.hidden(sequences), sequences.completion_ids, entropy))
+        return TokenLogps(*self.form.logps(head, self.hidden(sequences), sequences.completion_ids, entropy, collision))
 
     @torch.no_grad()
     def head_parity(self, sequences: Sequences) -> float:

@@ -19,7 +19,8 @@ def linear_logps(
     scale: float = 1.0,
     chunk_size: int | None = None,
     entropy: bool = False,
-) -> tuple[Tensor, Tensor | None]:
+    collision: bool = False,
+) -> tuple[Tensor, Tensor | None, Tensor | None]:
     """log softmax(z)[target] with z = softcap * tanh(scale * (h W^T + b) / softcap), in float32 or better.
 
     Logits are formed `chunk_size` rows at a time, in the forward and once more in the backward pass.
@@ -33,33 +34,38 @@ def linear_logps(
         scale: factor of the logits.
         chunk_size: rows at a time; chosen so that a chunk has about 4M logits when None.
         entropy: whether to compute the entropy of each distribution too.
+        collision: whether to compute log sum_v p_v^2 of each distribution p too; no gradient goes through it.
 
     Returns:
-        [T] log-probabilities in nats, and [T] entropies in nats or None.
+        [T] log-probabilities, [T] entropies or None, and [T] log sum_v p_v^2 or None; all in nats.
     """
     chunk = chunk_size or max(1, CHUNK_ELEMENTS // weight.shape[0])
-    values, entropies = _LinearLogps.apply(hidden, weight, bias, targets, softcap, scale, chunk, entropy)
-    return values, entropies if entropy else None
+    values, *others = _LinearLogps.apply(hidden, weight, bias, targets, softcap, scale, chunk, entropy, collision)
+    entropies, collisions = (one if asked else None for one, asked in zip(others, (entropy, collision), strict=True))
+    return values, entropies, collisions
 
 
 class _LinearLogps(torch.autograd.Function):
     @staticmethod
-    def forward(ctx, hidden, weight, bias, targets, softcap, scale, chunk, entropy):
+    def forward(ctx, hidden, weight, bias, targets, softcap, scale, chunk, entropy, collision):
         values = torch.empty(len(hidden), dtype=torch.promote_types(hidden.dtype, torch.float32), device=hidden.device)
-        entropies = torch.empty_like(values) if entropy else values.new_empty(0)
+        entropies, collisions = (torch.empty_like(values[: None if asked else 0]) for asked in (entropy, collision))
         for rows in _chunks(len(hidden), chunk):
             logits, _ = _logits(hidden[rows], weight, bias, softcap, scale, values.dtype)
             normaliser = logits.logsumexp(-1)
             values[rows] = logits.gather(1, targets[rows, None])[:, 0] - normaliser
             if entropy:
                 entropies[rows] = torch.special.entr((logits - normaliser[:, None]).exp()).sum(-1)
+            if collision:
+                collisions[rows] = (2 * (logits - normaliser[:, None])).logsumexp(-1)
+        ctx.mark_non_differentiable(collisions)
         ctx.save_for_backward(hidden, weight, bias, targets)
         ctx.settings = softcap, scale, chunk, entropy
-        return values, entropies
+        return values, entropies, collisions
 
     @staticmethod
     @once_differentiable
-    def backward(ctx, grad, grad_entropy):
+    def backward(ctx, grad, grad_entropy, _):
         hidden, weight, bias, targets = ctx.saved_tensors
         softcap, scale, chunk, entropy = ctx.settings
         wants_hidden, wants_weight, wants_bias = ctx.needs_input_grad[:3]
@@ -84,7 +90,7 @@ class _LinearLogps(torch.autograd.Function):
                 d_bias += d_logits.sum(0)
         return (
             d_hidden, None if d_weight is None else d_weight.to(weight.dtype),
-            None if d_bias is None else d_bias.to(bias.dtype), None, None, None, None, None,
+            None if d_bias is None else d_bias.to(bias.dtype), None, None, None, None, None, None,
         )
 
 

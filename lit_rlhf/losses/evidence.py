@@ -51,6 +51,18 @@ def policy_logps(evidence: Evidence, batch: Batch) -> Tensor:
     return counted(required(evidence, "policy").values, batch)
 
 
+def policy_statistic(evidence: Evidence, batch: Batch, name: str) -> Tensor:
+    """[T] `entropy` or `collision` of the policy at the tokens that count.
+
+    Raises:
+        InputError: it was not asked for.
+    """
+    value = getattr(required(evidence, "policy"), name)
+    if value is None:
+        raise InputError(f"the head reads the policy's {name}; ask for it with token_logps(..., {name}=True)")
+    return counted(value, batch)
+
+
 def token_rewards(evidence: Evidence, batch: Batch, tau: Tensor | float) -> Tensor:
     """[T] tau * log(pi / u) of the tokens that count; u = 1 without a reference."""
     reference = None if evidence.reference is None else counted(evidence.reference, batch)

@@ -19,6 +19,8 @@ from lit_rlhf.losses.evidence import (
     completion_rewards,
     ends,
     one_of,
+    policy_logps,
+    policy_statistic,
     positive,
     rate,
     reward_gaps,
@@ -27,7 +29,7 @@ from lit_rlhf.losses.evidence import (
 )
 from lit_rlhf.losses.links import Link, Logistic
 from lit_rlhf.losses.metrics import of_pairs
-from lit_rlhf.types import Evidence, PreferenceBatch, Unit, segment_indices
+from lit_rlhf.types import Evidence, PreferenceBatch, TokenLogps, Unit, segment_indices
 
 
 @dataclass(frozen=True)
@@ -148,21 +150,23 @@ class LengthDesensitised(PRA):
 
 @dataclass(frozen=True)
 class PolicyWeighted(Wrapper):
-    """WPO: every pair weighs exp(mean_t log pi(y_w)_t + mean_t log pi(y_l)_t), without gradient.
+    """WPO: every pair weighs w(y_w) w(y_l), w(y) = exp(mean_t log[pi(y_t) / sum_v pi(v)^2]), without gradient.
 
-    Pairs that the present policy would hardly write count little. Without the paper's alignment of weights.
-    See "WPO: Enhancing RLHF with Weighted Preference Optimization" by Zhou et al. (https://arxiv.org/abs/2406.11827).
+    Pairs that the present policy would hardly write count little. The paper's sampled alignment divides by
+    sum_v pi(v)^2, the mean of pi(y_t) over y_t drawn from pi, so that a token of the policy's own counts 1 on average.
+    See "WPO: Enhancing RLHF with Weighted Preference Optimization" by Zhou et al. (https://arxiv.org/abs/2406.11827),
+    equation 2.
     """
 
     @property
     def needs(self) -> frozenset[str]:
-        return self.head.needs | {"policy", "chosen"}
+        return self.head.needs | {"policy", "collision", "chosen"}
 
     def weighted(self, evidence: Evidence, batch: PreferenceBatch) -> PreferenceBatch:
         """The batch with these weights; what it is counted by stays as it was."""
-        logps = completion_logps(evidence, batch, "mean").detach()
-        likely = torch.exp(logps[batch.chosen] + logps[batch.rejected])
-        return dataclasses.replace(batch, weight=batch.pair_weight * likely)
+        aligned = policy_logps(evidence, batch) - policy_statistic(evidence, batch, "collision")
+        chosen, rejected = ends(completion_logps(Evidence(TokenLogps(aligned.detach())), batch, "mean"), batch)
+        return dataclasses.replace(batch, weight=batch.pair_weight * torch.exp(chosen + rejected))
 
     def __call__(self, evidence: Evidence, batch: PreferenceBatch) -> LossOutput:
         return self.head(evidence, self.weighted(evidence, batch))

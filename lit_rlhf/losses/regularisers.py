@@ -11,7 +11,7 @@ from torch.nn.functional import logsigmoid
 from lit_rlhf.errors import InputError
 from lit_rlhf.functional import kl
 from lit_rlhf.losses.base import LossHead, LossOutput, Term
-from lit_rlhf.losses.evidence import Reduce, completion_logps, counted, ends, policy_logps, required
+from lit_rlhf.losses.evidence import Reduce, completion_logps, counted, ends, policy_logps, policy_statistic, required
 from lit_rlhf.losses.metrics import mean
 from lit_rlhf.types import Batch, Evidence, PreferenceBatch, Rollout, Unit
 
@@ -74,10 +74,7 @@ class EntropyBonus(Regulariser):
         return "token"
 
     def __call__(self, evidence: Evidence, batch: Batch) -> LossOutput:
-        entropy, weight = required(evidence, "policy").entropy, batch.token_weight
-        if entropy is None:
-            raise InputError("EntropyBonus reads the policy's entropy; ask for it with token_logps(..., entropy=True)")
-        entropy = counted(entropy, batch)
+        entropy, weight = policy_statistic(evidence, batch, "entropy"), batch.token_weight
         term = Term("entropy_bonus", -(weight * entropy).sum(), "token")
         return LossOutput((term,), (mean("entropy", entropy, weight),))
 

@@ -14,7 +14,9 @@ def test_log_probs_are_the_models(tmp_path):
     part.build()
     values = dense(part.model.net, sequences()).gather(1, sequences().completion_ids[:, None])[:, 0]
     torch.testing.assert_close(part.token_logps(sequences()).values, values, atol=1e-5, rtol=1e-5)
-    assert part.token_logps(sequences()).entropy is None and part.head_parity(sequences()) < 1e-5 and part.lr == 0.1
+    plain, asked = part.token_logps(sequences()), part.token_logps(sequences(), collision=True)
+    assert plain.entropy is None and plain.collision is None and asked.entropy is None and (asked.collision < 0).all()
+    assert part.head_parity(sequences()) < 1e-5 and part.lr == 0.1
     part.save(tmp_path / "saved")
     again = Actor(str(tmp_path / "saved"))
     again.build()

@@ -20,9 +20,12 @@ def test_log_probs_entropies_and_gradients_are_those_of_dense_logits(name):
     logps = dense(found.net, given)
     chosen = logps.gather(1, given.completion_ids[:, None])[:, 0]
     entropies = -(logps.exp() * logps).sum(-1)
-    ours = found.token_logps(given, entropy=True)
+    ours = found.token_logps(given, entropy=True, collision=True)
     torch.testing.assert_close(ours.values, chosen, atol=2e-5, rtol=1e-4)
     torch.testing.assert_close(ours.entropy, entropies, atol=2e-5, rtol=1e-4)
+    collisions = logps.exp().square().sum(-1).log()
+    torch.testing.assert_close(ours.collision, collisions.detach(), atol=2e-5, rtol=1e-4)
+    assert not ours.collision.requires_grad
     weight = torch.randn(len(chosen), generator=torch.Generator().manual_seed(1))
     trained = list(found.net.parameters())
     unused = {"allow_unused": True, "materialize_grads": True}
@@ -65,7 +68,7 @@ def test_no_tensor_of_all_logits_is_alive(monkeypatch):
     monkeypatch.setattr(linear_logps, "CHUNK_ELEMENTS", 3 * VOCABULARY)
     found, given = model(), sequences()
     with LargestOfWidth() as tensors:
-        ours = found.token_logps(given, entropy=True)
+        ours = found.token_logps(given, entropy=True, collision=True)
         forward = tensors.seen
         (ours.values.sum() + ours.entropy.sum()).backward()
     assert 0 < forward < tensors.seen
@@ -150,12 +153,13 @@ def test_the_layout_is_a_part():
 
 def test_bfloat16_arithmetic_is_near_and_has_gradients():
     found, given = model(), sequences()
-    exact = found.token_logps(given).values
+    exact = found.token_logps(given, collision=True)
     with torch.autocast("cpu", dtype=torch.bfloat16):
-        rounded = found.token_logps(given, entropy=True)
+        rounded = found.token_logps(given, entropy=True, collision=True)
     (rounded.values.sum() + rounded.entropy.sum()).backward()
-    assert rounded.values.dtype == torch.float32
-    assert 0 < float((rounded.values - exact).detach().abs().max()) < 0.2
+    assert rounded.values.dtype == rounded.collision.dtype == torch.float32
+    for name in ("values", "collision"):
+        assert 0 < float((getattr(rounded, name) - getattr(exact, name)).detach().abs().max()) < 0.2
     assert all(weight.grad is not None and weight.grad.isfinite().all() for weight in found.parameters())
 
 

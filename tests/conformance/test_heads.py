@@ -20,6 +20,7 @@ from lit_rlhf.types import Batch, Evidence, PreferenceBatch
 HEADS = {name: head for name, head in every_head().items() if kind_of(head)}
 TRAINED = {"policy", "score", "values", "log_partition"}
 POISON = {"score", "values", "log_partition"}
+STATISTICS = ("entropy", "collision")
 
 BARE = {
     name: head for name, head in HEADS.items()
@@ -154,10 +155,8 @@ def test_tokens_of_weight_zero_do_not_leak(head, parts):
     def poisoned(given: Batch):
         evidence = parts(given)
         where = given.sequences.token_weight == 0
-        policy = dataclasses.replace(
-            evidence.policy, values=evidence.policy.values.masked_fill(where, torch.nan),
-            entropy=evidence.policy.entropy.masked_fill(where, torch.nan),
-        )
+        fields = {name: getattr(evidence.policy, name) for name in ("values", *STATISTICS)}
+        policy = type(evidence.policy)(**{name: value.masked_fill(where, torch.nan) for name, value in fields.items()})
         others = {name: getattr(evidence, name).masked_fill(where, torch.nan) for name in ("reference", "values")}
         return dataclasses.replace(evidence, policy=policy, **others)
 
@@ -175,8 +174,8 @@ def test_nothing_is_read_that_is_not_named(head, parts):
     expected = head(evidence, batch)
     unread = {name: torch.full_like(getattr(evidence, name), torch.nan) for name in POISON - head.needs}
     policy = evidence.policy
-    if "entropy" not in head.needs:
-        policy = dataclasses.replace(policy, entropy=torch.full_like(policy.entropy, torch.nan))
+    for name in set(STATISTICS) - head.needs:
+        policy = dataclasses.replace(policy, **{name: torch.full_like(getattr(policy, name), torch.nan)})
     poisoned = dataclasses.replace(evidence, policy=policy if "policy" in head.needs else None, **unread)
     absent = dataclasses.replace(evidence, policy=policy if "policy" in head.needs else None, **dict.fromkeys(unread))
     known = {field.name for field in dataclasses.fields(batch)} & ({"reward_gap", "reward"} | SAMPLED)
@@ -196,9 +195,9 @@ def test_what_is_named_is_refused_or_missed_when_it_is_not_there(head, parts):
     for need in head.needs & (TRAINED | {"reference"}):
         with pytest.raises(InputError):
             head(dataclasses.replace(evidence, **{need: None}), batch)
-    if "entropy" in head.needs:
-        with pytest.raises(InputError):
-            head(dataclasses.replace(evidence, policy=dataclasses.replace(evidence.policy, entropy=None)), batch)
+    for need in head.needs & set(STATISTICS):
+        with pytest.raises(InputError, match=f"{need}=True"):
+            head(dataclasses.replace(evidence, policy=dataclasses.replace(evidence.policy, **{need: None})), batch)
     for need in head.needs & {"reward_gap", "advantages", "returns"}:
         with pytest.raises(InputError):
             head(evidence, dataclasses.replace(batch, **{need: None}))
@@ -230,12 +229,13 @@ def test_the_gradient_reaches_the_trained_parts_and_nothing_else(head, parts):
     evidence = parts(batch)
     leaves = {name: getattr(evidence, name).detach().requires_grad_() for name in TRAINED - {"policy"}}
     values = evidence.policy.values.detach().requires_grad_()
-    entropy = evidence.policy.entropy.detach().requires_grad_()
-    output = head(dataclasses.replace(evidence, policy=type(evidence.policy)(values, entropy), **leaves), batch)
+    entropy, collision = (getattr(evidence.policy, name).detach().requires_grad_() for name in STATISTICS)
+    policy = type(evidence.policy)(values, entropy, collision)
+    output = head(dataclasses.replace(evidence, policy=policy, **leaves), batch)
     sum(term.total for term in output.terms).backward()
     reached = {name for name, leaf in (leaves | {"policy": values, "entropy": entropy}).items()
                if leaf.grad is not None and bool(leaf.grad.any())}
-    assert reached and reached <= head.needs
+    assert reached and reached <= head.needs and collision.grad is None
     assert reached >= head.needs & (TRAINED - {"policy"})
     assert reached & {"policy", "entropy"} or "policy" not in head.needs
     assert not any(one.total.requires_grad or one.weight.requires_grad for one in output.metrics)
@@ -263,8 +263,9 @@ def _extreme(evidence, batch, size, dtype=torch.float32):
     policy[first[kind == 0]], reference[first[kind == 1]] = -size, -size
     score = (kind.to(dtype) - 1) * size
     values = torch.zeros(len(policy), dtype=dtype).index_copy(0, first, score)
+    statistics = (getattr(evidence.policy, name).to(dtype) for name in STATISTICS)
     return dataclasses.replace(
-        evidence, policy=type(evidence.policy)(policy.requires_grad_(), evidence.policy.entropy.to(dtype)),
+        evidence, policy=type(evidence.policy)(policy.requires_grad_(), *statistics),
         reference=reference, score=score.requires_grad_(), values=values.requires_grad_(),
         log_partition=evidence.log_partition.to(dtype),
     )

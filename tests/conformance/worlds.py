@@ -33,7 +33,7 @@ class Parts(nn.Module):
         sequences = batch.sequences
         score, values, partition = self.of_token
         return Evidence(
-            policy=self.policy.token_logps(sequences, entropy=True),
+            policy=self.policy.token_logps(sequences, entropy=True, collision=True),
             reference=self.reference.token_logps(sequences).values.detach(),
             score=segment_sum(score[sequences.completion_ids], sequences.completion_lengths),
             values=values[sequences.completion_ids],

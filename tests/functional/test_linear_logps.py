@@ -19,12 +19,14 @@ def inputs(dtype=torch.float64, bias=False, rows=T):
 
 
 def dense(hidden, weight, bias, targets, softcap=None, scale=1.0):
-    """Every logit at once: values and entropies."""
+    """Every logit at once: values, entropies and log sum_v p_v^2."""
     logits = hidden @ weight.T
     logits = scale * (logits if bias is None else logits + bias)
     logits = logits if softcap is None else softcap * torch.tanh(logits / softcap)
     logps = logits.log_softmax(-1)
-    return logps[torch.arange(len(targets)), targets], -(logps.exp() * logps).sum(-1)
+    probability = logps.exp()
+    values, collision = logps[torch.arange(len(targets)), targets], probability.square().sum(-1).log()
+    return values, -(probability * logps).sum(-1), collision
 
 
 @pytest.mark.parametrize("form", FORMS, ids=str)
@@ -34,14 +36,15 @@ def test_chunks_equal_the_dense_computation(form, chunk):
     hidden, weight, bias, targets = inputs(bias=form.pop("bias", False))
     leaves = [leaf for leaf in (hidden, weight, bias) if leaf is not None]
     mix = torch.linspace(-1, 2, T, dtype=torch.float64)
-    found = linear_logps(hidden, weight, targets, bias, chunk_size=chunk, entropy=True, **form)
+    found = linear_logps(hidden, weight, targets, bias, chunk_size=chunk, entropy=True, collision=True, **form)
     expected = dense(hidden, weight, bias, targets, **form)
     for ours, theirs in zip(found, expected, strict=True):
         assert torch.allclose(ours, theirs, rtol=1e-12)
+    assert not found[2].requires_grad
     for pick in ((1.0, 0.0), (0.0, 1.0), (0.7, -0.3)):
         slopes = [
             torch.autograd.grad(
-                sum(p * (mix * one).sum() for p, one in zip(pick, pair, strict=True)), leaves, retain_graph=True
+                sum(p * (mix * one).sum() for p, one in zip(pick, pair[:2], strict=True)), leaves, retain_graph=True
             )
             for pair in (found, expected)
         ]
@@ -52,7 +55,7 @@ def test_chunks_equal_the_dense_computation(form, chunk):
 def test_gradients_are_those_of_finite_differences():
     hidden, weight, bias, targets = inputs(bias=True)
     assert torch.autograd.gradcheck(
-        lambda h, w, b: linear_logps(h, w, targets, b, softcap=2.0, scale=0.7, chunk_size=2, entropy=True),
+        lambda h, w, b: linear_logps(h, w, targets, b, softcap=2.0, scale=0.7, chunk_size=2, entropy=True)[:2],
         (hidden, weight, bias),
     )
 
@@ -71,15 +74,16 @@ def test_only_what_asks_for_a_gradient_gets_one():
 )
 def test_log_probabilities_are_in_single_precision_or_better_and_gradients_in_that_of_the_weights(given, result):
     hidden, weight, bias, targets = inputs(given, bias=True)
-    values, entropy = linear_logps(hidden, weight, targets, bias, chunk_size=2, entropy=True)
-    assert values.dtype == entropy.dtype == result
+    values, entropy, collision = linear_logps(hidden, weight, targets, bias, chunk_size=2, entropy=True, collision=True)
+    assert values.dtype == entropy.dtype == collision.dtype == result
     (values.sum() + entropy.sum()).backward()
     assert hidden.grad.dtype == weight.grad.dtype == bias.grad.dtype == given
     exact = [leaf.detach().double().requires_grad_() for leaf in (hidden, weight, bias)]
-    expected, expected_entropy = dense(*exact, targets)
+    expected, expected_entropy, expected_collision = dense(*exact, targets)
     (expected.sum() + expected_entropy.sum()).backward()
     coarse = {"rtol": 0.05, "atol": 0.05} if given == torch.bfloat16 else {"rtol": 1e-5, "atol": 1e-5}
     assert torch.allclose(values.double(), expected, **coarse)
+    assert torch.allclose(collision.double(), expected_collision, **coarse)
     for ours, theirs in zip((hidden, weight, bias), exact, strict=True):
         assert torch.allclose(ours.grad.double(), theirs.grad, **coarse)
 
@@ -94,15 +98,22 @@ def test_the_gradient_of_bf16_weights_is_added_up_in_single_precision():
     assert weight.grad[:, 0].tolist() == [rows / 2, -rows / 2]  # bf16 alone would stop growing at 128 times an addend
 
 
-def test_no_entropy_unless_asked_for():
+@pytest.mark.parametrize("asked", [(), ("entropy",), ("collision",)])
+def test_nothing_but_log_probabilities_unless_asked_for(asked):
     hidden, weight, _, targets = inputs()
-    assert linear_logps(hidden, weight, targets)[1] is None
+    given = dict(zip(("values", "entropy", "collision"), linear_logps(hidden, weight, targets), strict=True))
+    every = dict(zip(given, linear_logps(hidden, weight, targets, entropy=True, collision=True), strict=True))
+    found = dict(zip(given, linear_logps(hidden, weight, targets, **dict.fromkeys(asked, True)), strict=True))
+    assert {name for name, value in found.items() if value is not None} == {"values", *asked}
+    assert all(torch.equal(found[name], every[name]) for name in ("values", *asked))
+    found["values"].sum().backward()
+    assert hidden.grad.any() and weight.grad.any()
 
 
 def test_no_tokens_have_no_log_probabilities():
     hidden, weight, bias, targets = inputs(bias=True, rows=0)
-    values, entropy = linear_logps(hidden, weight, targets, bias, entropy=True)
-    assert values.shape == entropy.shape == (0,)
+    values, entropy, collision = linear_logps(hidden, weight, targets, bias, entropy=True, collision=True)
+    assert values.shape == entropy.shape == collision.shape == (0,)
     (values.sum() + entropy.sum()).backward()
     assert hidden.grad.shape == (0, D) and not weight.grad.any() and not bias.grad.any()
 
@@ -114,7 +125,7 @@ def test_impossible_words_add_no_nan():
     targets = torch.where(targets == barred, targets[0], targets)
     with torch.no_grad():
         bias[barred] = -torch.inf
-    values, entropy = linear_logps(hidden, weight, targets, bias, chunk_size=2, entropy=True)
+    values, entropy, collision = linear_logps(hidden, weight, targets, bias, chunk_size=2, entropy=True, collision=True)
     (values.sum() + entropy.sum()).backward()
     place = torch.searchsorted(keep, targets)
     rest = [
@@ -122,20 +133,20 @@ def test_impossible_words_add_no_nan():
         weight.detach()[keep].requires_grad_(),
         bias.detach()[keep].requires_grad_(),
     ]
-    expected, expected_entropy = dense(*rest, place)
+    expected, expected_entropy, expected_collision = dense(*rest, place)
     (expected.sum() + expected_entropy.sum()).backward()
     assert torch.allclose(values, expected) and torch.allclose(entropy, expected_entropy)
+    assert torch.allclose(collision, expected_collision)
     assert torch.allclose(hidden.grad, rest[0].grad) and torch.allclose(weight.grad[keep], rest[1].grad)
     assert not weight.grad[barred].any()
 
 
 def test_extreme_logits_stay_finite():
     hidden, weight, _, targets = inputs(torch.float32)
-    values, entropy = linear_logps(1e4 * hidden, weight, targets, chunk_size=2, entropy=True)
+    values, entropy, collision = linear_logps(1e4 * hidden, weight, targets, chunk_size=2, entropy=True, collision=True)
     (values.sum() + entropy.sum()).backward()
-    assert (
-        all(torch.isfinite(one).all() for one in (values, entropy, hidden.grad, weight.grad)) and (entropy >= 0).all()
-    )
+    assert all(torch.isfinite(one).all() for one in (values, entropy, collision, hidden.grad, weight.grad))
+    assert (entropy >= 0).all() and (collision <= 0).all()
 
 
 class Largest(TorchDispatchMode):
@@ -157,8 +168,8 @@ class Largest(TorchDispatchMode):
 def test_no_tensor_of_all_tokens_and_words_is_made(chunk):
     hidden, weight, bias, targets = inputs(bias=True)
     with Largest() as seen:
-        values, entropy = linear_logps(
-            hidden, weight, targets, bias, softcap=2.0, scale=0.5, chunk_size=chunk, entropy=True
+        values, entropy, _ = linear_logps(
+            hidden, weight, targets, bias, softcap=2.0, scale=0.5, chunk_size=chunk, entropy=True, collision=True
         )
         (values.sum() + entropy.sum()).backward()
     assert seen.elements == chunk * V < T * V

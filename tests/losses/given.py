@@ -60,10 +60,10 @@ def scored(values=REWARD, weighted: bool = True, **changes) -> ScoredBatch:
 def evidence(reference: bool = True, seed: int = 0, **changes) -> Evidence:
     """Log-probs as leaves; what is not trained on is NaN."""
     draw = torch.Generator().manual_seed(seed)
-    policy, base = (-torch.rand(TOKENS, generator=draw, dtype=torch.float64) - 0.05 for _ in range(2))
-    for values in (policy, base):
+    policy, base, collision = (-torch.rand(TOKENS, generator=draw, dtype=torch.float64) - 0.05 for _ in range(3))
+    for values in (policy, base, collision):
         values[list(UNTRAINED)] = torch.nan
-    made = Evidence(TokenLogps(policy.requires_grad_()), base if reference else None)
+    made = Evidence(TokenLogps(policy.requires_grad_(), collision=collision), base if reference else None)
     return dataclasses.replace(made, **changes)
 
 

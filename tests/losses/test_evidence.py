@@ -88,7 +88,9 @@ def test_a_response_without_weight_changes_nothing_even_as_nan(head):
 
 
 @pytest.mark.parametrize(
-    "head", [PRA(), PRA(link=EXO(), label_smoothing=0.1), RDA(), AOT(), UnpairedPRA()], ids=lambda h: type(h).__name__
+    "head",
+    [PRA(), PRA(link=EXO(), label_smoothing=0.1), PolicyWeighted(PRA()), RDA(), AOT(), UnpairedPRA()],
+    ids=lambda h: type(h).__name__,
 )
 def test_a_pair_without_weight_changes_nothing_even_as_nan(head):
     law = double([1, 0.5, 2, 1.5, 0, 3])

@@ -25,7 +25,7 @@ from lit_rlhf.errors import InputError
 from lit_rlhf.losses.base import Prior
 from lit_rlhf.losses.links import EXO, SPPO, APOZero, Hinge, Logistic, Squared
 from lit_rlhf.losses.pra import PRA, LengthDesensitised, PolicyWeighted
-from lit_rlhf.types import Evidence, PreferenceBatch, TokenLogps
+from lit_rlhf.types import Evidence, PreferenceBatch, Sequences, TokenLogps
 
 TAU = 0.7
 
@@ -229,8 +229,8 @@ def test_ld_dpo_with_alpha_1_is_dpo(reduce):
 
 def test_wpo_weighs_pairs_by_how_likely_their_ends_are():
     seen, batch = evidence(), pairs()
-    ratio, mean = log_ratios(seen), whole(seen.policy.values.detach(), reduce="mean")
-    likely = [math.exp(mean[w] + mean[l]) for w, l, _, _ in rows(batch)]
+    ratio, mean = log_ratios(seen), whole(seen.policy.values.detach() - seen.policy.collision, reduce="mean")
+    likely = [math.exp(mean[w]) * math.exp(mean[l]) for w, l, _, _ in rows(batch)]
     expected = sum(
         weight * mass * logistic(TAU * (ratio[w] - ratio[l]), p)
         for (w, l, p, weight), mass in zip(rows(batch), likely, strict=True)
@@ -240,7 +240,21 @@ def test_wpo_weighs_pairs_by_how_likely_their_ends_are():
     constant = dataclasses.replace(batch, weight=batch.weight * double(likely))
     found, expected = gradient(head, seen, batch), gradient(PRA(TAU), seen, constant)
     assert torch.allclose(found, expected)  # no gradient through the weight
-    assert head.needs == {"policy", "chosen"}
+    assert head.needs == {"policy", "collision", "chosen"}
+
+
+def test_wpo_weighs_tokens_drawn_from_the_policy_1_on_average():
+    probability = double([0.6, 0.3, 0.1])
+    collision = probability.square().sum().log().expand(3)
+    zeros, ones, every = torch.zeros(3).long(), torch.ones(3).long(), torch.arange(3)
+    batch = PreferenceBatch(Sequences(zeros[:1], ones[:1], every, ones, zeros), zeros, every, torch.ones(3))
+    seen = Evidence(TokenLogps(probability.log(), collision=collision))
+    found = PolicyWeighted(PRA(TAU)).weighted(seen, batch).weight
+    own = found[0].sqrt()  # of the pair of response 0 with itself
+    assert own.item() == pytest.approx(0.6 / (0.6**2 + 0.3**2 + 0.1**2))
+    assert float(probability @ (found / own)) == pytest.approx(1.0)
+    with pytest.raises(InputError, match="collision=True"):
+        PolicyWeighted(PRA(TAU))(Evidence(TokenLogps(probability.log())), batch)
 
 
 def test_dpo_on_one_isolated_pair_has_the_margin_s_recursion():

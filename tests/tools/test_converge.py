@@ -19,7 +19,7 @@ def aim(name, *overrides):
 
 @pytest.mark.parametrize(("name", "expected"), [
     ("dpo", "KL to u"), ("pra_prior", "KL to u"), ("rda", "KL to u"), ("dro", "KL to u"), ("ra", "KL to u"),
-    ("rwr", "KL to mu"), ("sft", "KL to data"), ("bradley_terry", "residual"),
+    ("wpo", "KL to u"), ("rwr", "KL to mu"), ("sft", "KL to data"), ("bradley_terry", "residual"),
     ("ipo", "reward"), ("simpo", "reward"), ("kto", "reward"), ("aot", "reward"), ("una", "reward"), ("tr_dpo", "reward"),
 ])
 def test_aims_of_the_theory(name, expected):

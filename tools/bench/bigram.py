@@ -6,7 +6,6 @@ between losses, down to rounding in float64.
 
 from __future__ import annotations
 
-import dataclasses
 from dataclasses import dataclass
 
 import torch
@@ -66,11 +65,3 @@ def make_rows(lengths: list[tuple[int, int, int]], seed: int = 0) -> list[Row]:
         return torch.randint(0, PAD, (count,), generator=generator).tolist()
 
     return [(draw(prompt), [*draw(one - 1), END], [*draw(other - 1), END]) for prompt, one, other in lengths]
-
-
-class Unaligned(Bigram):
-    """A `Bigram` that reports sum_v p_v^2 = 1, so that TRL's weights of WPO are plain likelihoods."""
-
-    def forward(self, input_ids: Tensor, labels: Tensor | None = None, **ignored: object) -> Scores:
-        scores = super().forward(input_ids, labels)
-        return dataclasses.replace(scores, log_sum_sq_probs=torch.zeros_like(scores.log_probs))

@@ -6,7 +6,6 @@ import dataclasses
 from typing import Any
 
 import torch
-from bigram import Unaligned
 from our_losses import EXACT, ROUNDED, TAU, Case, Mismatched
 
 from lit_rlhf.losses.base import LossHead
@@ -23,10 +22,6 @@ SMOOTHING = (
     "smoothed, checks ours."
 )
 BCO = "Ours subtracts the mean of the class means, the paper's anchor; TRL has none."
-WPO = (
-    "TRL divides every token's probability by sum_v p_v^2, the paper's alignment of weights; ours leaves it out. The "
-    "next row has it out on both sides."
-)
 KTO = (
     "Ours takes the mean of the step's own rewards as the anchor, at no further forward pass; TRL runs policy and "
     "reference once more on every prompt with another's response. The next row has TRL's anchor on both sides."
@@ -55,7 +50,6 @@ def with_link(link: Any, **options: Any) -> PRA:
     return PRA(TAU, link=link, **options)
 
 
-WEIGHTED = dpo("WPO", "sigmoid", PolicyWeighted(PRA(TAU)), WPO, use_weighting=True)
 ODDS = Case("ORPO", NLL() + 0.2 * OddsRatio(), "ORPO", {"beta": 0.2}, note=ORPO, tolerance=ROUNDED)
 CASES = (
     dpo("DPO", "sigmoid", PRA(TAU)),
@@ -85,8 +79,7 @@ CASES = (
         dtype=torch.float32, tolerance=1e-5,  # TRL knows no float64 here
     ),
     dpo("LD-DPO", "sigmoid", LengthDesensitised(TAU, alpha=0.4), tolerance=ROUNDED, ld_alpha=0.4),
-    WEIGHTED,
-    dataclasses.replace(WEIGHTED, name="WPO, sum_v p_v^2 = 1", note="", model=Unaligned),
+    dpo("WPO", "sigmoid", PolicyWeighted(PRA(TAU)), use_weighting=True),
     Case(
         "MPO", 0.8 * PRA(TAU) + 0.2 * UnpairedPRA(TAU, CrossEntropy(), Origin()) + NLL(), "DPO",
         {"beta": TAU, "loss_type": ["sigmoid", "bco_pair", "sft"], "loss_weights": [0.8, 0.2, 1.0]},

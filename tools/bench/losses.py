@@ -16,7 +16,7 @@ import offline
 offline.use()
 
 import torch  # noqa: E402
-from bigram import Row, make_rows  # noqa: E402
+from bigram import Bigram, Row, make_rows  # noqa: E402
 from cases import CASES  # noqa: E402
 from differences import Difference, table, wrong  # noqa: E402
 from our_losses import Case  # noqa: E402
@@ -37,7 +37,7 @@ def apart(ours: Tensor, theirs: Tensor) -> float:
 
 
 def difference(case: Case, rows: list[Row]) -> Difference:
-    policy, reference = case.model(0, case.dtype), case.model(1, case.dtype)
+    policy, reference = Bigram(0, case.dtype), Bigram(1, case.dtype)
 
     def theirs(parts: int) -> Tensor:
         loss = step_loss(case.trainer, case.options, rows, parts, policy, reference)

@@ -55,7 +55,6 @@ class Case:
     signal: Signal = "preference"
     dtype: torch.dtype = torch.float64
     tolerance: float = EXACT
-    model: type[Bigram] = Bigram
 
     def our_loss(self, rows: list[Row], policy: Bigram, reference: Bigram) -> Tensor:
         """[] every term over the count of its unit, as the regime divides it."""
@@ -97,12 +96,18 @@ def precise(batch: Batch, dtype: torch.dtype) -> Batch:
 def evidence_of(batch: Batch, policy: Bigram, reference: Bigram | None) -> Evidence:
     with torch.no_grad():
         base = None if reference is None else token_logps(reference, batch.sequences)
-    return Evidence(TokenLogps(token_logps(policy, batch.sequences)), base)
+    collision = next_token_logps(policy, batch.sequences).detach().mul(2).logsumexp(-1)
+    return Evidence(TokenLogps(token_logps(policy, batch.sequences), collision=collision), base)
 
 
 def token_logps(model: Bigram, sequences: Sequences) -> Tensor:
     """[T] log-probs of completion tokens, each given the token before it."""
+    return next_token_logps(model, sequences).gather(1, sequences.completion_ids[:, None])[:, 0]
+
+
+def next_token_logps(model: Bigram, sequences: Sequences) -> Tensor:
+    """[T, V] log-probs of every token in the place of each completion token."""
     last = sequences.prompt_ids[sequences.prompt_lengths.cumsum(0) - 1][sequences.prompt_of]
     before = sequences.completion_ids.roll(1)
     before[sequences.completion_lengths.cumsum(0) - sequences.completion_lengths] = last
-    return model.weight[before].log_softmax(-1).gather(1, sequences.completion_ids[:, None])[:, 0]
+    return model.weight[before].log_softmax(-1)
