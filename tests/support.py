@@ -110,10 +110,10 @@ def _same(item: tuple) -> tuple:
     return item
 
 
-def fit(module: LightningModule, data: LightningDataModule, **trainer) -> Trainer:
+def fit(module: LightningModule, data: LightningDataModule, resume: str | None = None, **trainer) -> Trainer:
     """Trains quietly on the CPU and gives the trainer back."""
     quiet = {"logger": False, "enable_checkpointing": False, "enable_progress_bar": False, "enable_model_summary": False}
     settings = {"accelerator": "cpu", "devices": 1, "max_epochs": 1, "use_distributed_sampler": False} | quiet | trainer
     trainer = Trainer(**settings)
-    trainer.fit(module, datamodule=data)
+    trainer.fit(module, datamodule=data, ckpt_path=resume)
     return trainer

@@ -21,6 +21,7 @@ from torchmetrics import Metric
 from lit_rlhf.algorithms.composition import refuse_impossible
 from lit_rlhf.algorithms.ranks import sum_over_ranks, world_size
 from lit_rlhf.algorithms.recording import Recorder, named
+from lit_rlhf.algorithms.resuming import apply_changes, settings_of
 from lit_rlhf.algorithms.schedules import Schedule
 from lit_rlhf.algorithms.statistics import StepStatistics
 from lit_rlhf.algorithms.validation import Predictions, default_metrics, predictions
@@ -85,6 +86,8 @@ class Algorithm(LightningModule):
         self.recorder, self.val_recorder = Recorder(), Recorder()
         self.statistics = StepStatistics(loss.observes)
         self.items_done, self._built = 0, False
+        self._settings: dict[str, Any] = {}
+        self._resumed: dict[str, Any] | None = None
         refuse_impossible(self)
 
     @property
@@ -136,6 +139,7 @@ class Algorithm(LightningModule):
             weights = [weight for weight in part.parameters() if weight.requires_grad]
             groups.append({"params": weights, "name": name} | ({} if part.lr is None else {"lr": part.lr}))
         optimizer = self.optimizer(groups)
+        self._settings = settings_of(optimizer)
         if self.schedule is None:
             return optimizer
         planned = self.trainer.estimated_stepping_batches
@@ -268,9 +272,16 @@ class Algorithm(LightningModule):
 
     on_validation_start = on_test_start = on_predict_start = on_fit_start
 
+    def on_train_start(self) -> None:
+        if self._resumed is not None:
+            schedulers = [config.scheduler for config in self.trainer.lr_scheduler_configs]
+            apply_changes(self.optimizers().optimizer, schedulers, self._resumed, self._settings)
+            self._resumed = None
+
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         checkpoint["algorithm"] = {
             "items_done": self.items_done,
+            "optimizer": self._settings,
             "statistics": self.statistics.state_dict(),
             "reference": None if self.reference is None else self.reference.state_dict(),
         }
@@ -279,7 +290,7 @@ class Algorithm(LightningModule):
         state = checkpoint.get("algorithm")
         if state is None:
             raise InputError("ckpt_path: the file is no checkpoint of a run; name a RUN, or last.ckpt in its folder checkpoints/")
-        self.items_done = state["items_done"]
+        self.items_done, self._resumed = state["items_done"], state.get("optimizer") or None
         self.statistics.load_state_dict(state["statistics"])
         if self.reference is not None:
             self.reference.load_state_dict(state["reference"])
