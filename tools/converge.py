@@ -10,7 +10,8 @@ composition does on a bandit of five responses, through its own head:
     KL to mu    it vanishes at mu e^{r/tau} / Z, mu the law of the data: so must KL(pi || that law)
     KL to data  demonstrations: so must KL(pi || the law they are drawn from)
     residual    a reward model: so must the root mean square of score - reward (less its mean over a prompt, on pairs)
-    reward      anything else, also a moving reference: the mean reward must go a twentieth of the way to the highest
+    reward      anything else, also a moving reference: the mean reward must go a fiftieth of the way to the highest
+    order       what lowers the mean reward on the bandit: so must the share of pairs whose better end gained less
 
 Exit code 0 if all of it does.
 """
@@ -36,11 +37,12 @@ from lit_rlhf.callbacks.quickstart import ExactSummary, temperatures
 from lit_rlhf.cli import build
 from lit_rlhf.data import grammar
 from lit_rlhf.data.collation import signal_of
+from lit_rlhf.functional.segment import segment_sum
 from lit_rlhf.losses.base import LossHead
 from lit_rlhf.types import Batch, Evidence, PreferenceBatch, ScoredBatch, Sequences, TokenLogps
 
 CONFIGS = Path(__file__).parents[1] / "configs"
-FALL, WAY = 0.9, 0.05
+FALL, WAY = 0.9, 0.02
 """The largest ratio after / before of what must fall; the least share of the way to the highest reward."""
 
 # ---- what a composition aims at
@@ -62,14 +64,26 @@ def aim(algorithm: LightningModule, labels: str) -> str:
         return "KL to data"
     tau = next(temperatures(head), None)
     if tau is None or (algorithm.reference is not None and algorithm.reference.state_dict()):
-        return "reward"
+        return ascent(head, labels)
     base = None if algorithm.reference is None else BASE
     if stationary(head, (0 if base is None else base) + REWARD / tau, base, labels):
         return "KL to u"
     if stationary(head, LAW.log() + REWARD / tau, base, labels):
         return "KL to mu"
     drawn_from_it = base is not None and stationary(head, LAW.log() + REWARD / tau, LAW.log(), labels)
-    return "KL to u" if drawn_from_it else "reward"
+    return "KL to u" if drawn_from_it else ascent(head, labels)
+
+
+def ascent(head: LossHead, labels: str) -> str:
+    """`reward` where minimising the head on the bandit, from the law u, raises the mean reward, and `order` otherwise."""
+    batch = bandit(signal_of(head.needs), labels, "group" in head.needs)
+    logits = BASE.clone().requires_grad_()
+    optimizer = torch.optim.Adam([logits], lr=0.1)
+    for _ in range(500):
+        optimizer.zero_grad()
+        expected_loss(head, logits, BASE, None, batch).backward()
+        optimizer.step()
+    return "reward" if logits.detach().softmax(-1) @ REWARD > BASE.softmax(-1) @ REWARD else "order"
 
 
 def stationary(head: LossHead, logits: Tensor, base: Tensor | None, labels: str) -> bool:
@@ -84,13 +98,20 @@ def stationary(head: LossHead, logits: Tensor, base: Tensor | None, labels: str)
 def slope(head: LossHead, logits: Tensor, base: Tensor | None, partition: Tensor, batch: Batch) -> float:
     """The norm of the gradient by the policy's logits and the log-partition."""
     leaves = [logits.clone().requires_grad_(), partition.clone().requires_grad_()]
+    expected_loss(head, leaves[0], base, leaves[1], batch).backward()
+    return sum(float(leaf.grad.square().sum()) for leaf in leaves if leaf.grad is not None) ** 0.5
+
+
+def expected_loss(
+    head: LossHead, logits: Tensor, base: Tensor | None, partition: Tensor | None, batch: Batch
+) -> Tensor:
+    """[] the loss of softmax(logits) on the bandit."""
     reference = None if base is None else per_token(base, batch)
-    logps = leaves[0].log_softmax(-1)
+    logps = logits.log_softmax(-1)
     collision = (2 * logps.detach()).logsumexp(-1).expand_as(logps)
     policy = TokenLogps(per_token(logps, batch), collision=per_token(collision, batch))
-    output = head(Evidence(policy=policy, reference=reference, log_partition=leaves[1]), batch)
-    sum(term.total / batch.count(term.unit) for term in output.terms).backward()
-    return sum(float(leaf.grad.square().sum()) for leaf in leaves if leaf.grad is not None) ** 0.5
+    output = head(Evidence(policy=policy, reference=reference, log_partition=partition), batch)
+    return sum(term.total / batch.count(term.unit) for term in output.terms)
 
 
 def per_token(values: Tensor, batch: Batch) -> Tensor:
@@ -148,6 +169,8 @@ def measured(algorithm: LightningModule, what: str) -> State:
     """Where the model stands."""
     if what == "residual":
         return State(residual(algorithm))
+    if what == "order":
+        return State(disorder(algorithm), ExactSummary(1.0).measure(algorithm).reward)
     tau = next(temperatures(algorithm.loss), 1.0)
     demonstrations = what == "KL to data"
     summary = FromData(1.0 if demonstrations else tau) if what in ("KL to data", "KL to mu") else ExactSummary(tau)
@@ -165,6 +188,22 @@ def residual(algorithm: LightningModule) -> float:
         error = error - (law @ error if "chosen" in algorithm.needs else 0.0)
         squares += float(law @ error.square()) / len(grammar.PROMPTS)
     return squares**0.5
+
+
+@torch.no_grad()
+def disorder(algorithm: LightningModule) -> float:
+    """The share of pairs drawn from the law of the data whose better end has the lower log(pi/u); ties count one half."""
+    shares = []
+    for prompt in grammar.PROMPTS:
+        law, reward = (torch.from_numpy(one) for one in (np.exp(grammar.log_law(prompt)), grammar.rewards(prompt)))
+        drawn = torch.multinomial(law, 2000, replacement=True, generator=torch.Generator().manual_seed(0))
+        every = grammar.every_response(prompt)
+        logps = algorithm.actor.token_logps(every).values - algorithm.reference.token_logps(every)
+        gained, better = segment_sum(logps, every.completion_lengths)[drawn], reward[drawn]
+        apart = better[:, None] > better
+        right = (1 + torch.sign(gained[:, None] - gained)) / 2
+        shares.append(1 - float(right[apart].mean()))
+    return float(np.mean(shares))
 
 
 def improved(what: str, before: State, after: State) -> bool:

@@ -1,4 +1,4 @@
-"""Every loss that TRL and this project have in common, ours against TRL's own: `python tools/bench/losses.py`.
+"""Every loss that TRL and this project have in common, ours against TRL's own: `python tools/bench/loss_table.py`.
 
 Prints a Markdown table of relative differences of value and gradient on the same rows. Gradients are compared
 as vectors, |g - g'| / |g'|. The last column is TRL accumulating the same pairs as two micro-batches against ours, which
