@@ -18,7 +18,7 @@ from lightning.pytorch.cli import OptimizerCallable
 from torch import Tensor, nn
 from torchmetrics import Metric
 
-from lit_rlhf.algorithms.composition import refuse_impossible
+from lit_rlhf.algorithms.composition import refuse_impossible, refuse_strangers
 from lit_rlhf.algorithms.ranks import sum_over_ranks, world_size
 from lit_rlhf.algorithms.recording import Recorder, named
 from lit_rlhf.algorithms.resuming import apply_changes, settings_of
@@ -118,6 +118,7 @@ class Algorithm(LightningModule):
         Raises:
             InputError: the data are wrong, or do not have what the head needs.
         """
+        refuse_strangers(self)
         data.attach(self)
         data.setup("fit")
 
@@ -127,6 +128,7 @@ class Algorithm(LightningModule):
         """Loads the weights, once: nothing is read or allocated before, and a second fit or a validation keeps the reference."""
         if self._built:
             return
+        refuse_strangers(self)
         for _, part in self.parts:
             part.build()
         if self.reference is not None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from lit_rlhf.components.language_model import refuse_other_tokens
 from lit_rlhf.errors import InputError
 
 # What a head may need, and which argument of the algorithm gives it.
@@ -39,6 +40,20 @@ def refuse_impossible(algorithm: Any) -> None:
             )
     if algorithm.critic is not None and "values" not in head.needs:
         raise InputError(f"model.critic: no head of {type(head).__name__} reads the values it would learn; leave it out")
+
+
+def refuse_strangers(algorithm: Any) -> None:
+    """Compares the parts with each other; tokenizers are read and no weights.
+
+    Raises:
+        InputError: a part reads other tokens than the first one, or the reference cannot serve the actor.
+    """
+    (_, first), *others = algorithm.parts
+    for name, part in others:
+        if hasattr(part, "model") and hasattr(first, "model"):
+            refuse_other_tokens(part.model, first.model, f"model.{name}.model")
+    if algorithm.reference is not None:
+        algorithm.reference.check(algorithm.actor)
 
 
 def available_fields(algorithm: Any) -> frozenset[str]:

@@ -9,6 +9,7 @@ from lightning import LightningDataModule, LightningModule, Trainer
 from torch import nn
 
 from lit_rlhf.algorithms.base import Algorithm
+from lit_rlhf.algorithms.composition import refuse_strangers
 from lit_rlhf.callbacks.names import check_monitors
 from lit_rlhf.components.language_model import LanguageModel
 from lit_rlhf.data.planner import PlannedData
@@ -16,10 +17,12 @@ from lit_rlhf.errors import InputError
 
 
 def check_parts(module: LightningModule, trainer: Trainer) -> None:
-    """Raises: InputError: a watched metric that the run does not have, or settings that the optimizer refuses."""
+    """Raises: InputError: a watched metric that the run does not have, settings that the optimizer refuses, or parts that
+    do not go together."""
     check_monitors(trainer, module)
     if isinstance(module, Algorithm):
         check_optimizer(module)
+        refuse_strangers(module)
 
 
 def check_optimizer(algorithm: Algorithm) -> None:

@@ -61,6 +61,9 @@ class Cached(Reference):
     def equal_at_start(self) -> bool:
         return self.inner.equal_at_start
 
+    def check(self, actor: Actor) -> None:
+        self.inner.check(actor)
+
     def build(self, actor: Actor) -> None:
         self.inner.build(actor)
         frozen = {name: weight for name, weight in actor.model.named_parameters() if not weight.requires_grad}

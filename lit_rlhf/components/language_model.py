@@ -209,6 +209,24 @@ def as_trained(model: LanguageModel | str) -> LanguageModel:
     return model
 
 
+def refuse_other_tokens(model: LanguageModel, trained: LanguageModel, key: str) -> None:
+    """Two models that read the same ids; no weights are read.
+
+    Raises:
+        InputError: an id stands for another token in `model`, which `key` names, than in `trained`.
+    """
+    if not (trained.origin.has_tokenizer and model.origin.has_tokenizer):
+        return
+    own, its = model.tokenizer.get_vocab(), trained.tokenizer.get_vocab()
+    if own != its:
+        token = next(token for token in {**its, **own} if own.get(token) != its.get(token))
+        name = model.source or "a model with random weights"
+        raise InputError(
+            f"{key}: {name} has other tokens than the actor ({token!r} is {own.get(token)} there and {its.get(token)} "
+            "here): it would read other texts. Name a model with the actor's tokenizer"
+        )
+
+
 def refuse_idle_options(model: LanguageModel, frozen: bool) -> None:
     """Raises: InputError: an option that would have no effect on this model."""
     if frozen and model.lora is not None:

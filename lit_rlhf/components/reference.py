@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from lit_rlhf.components.actor import Actor
-from lit_rlhf.components.language_model import Dtype, LanguageModel, as_model
+from lit_rlhf.components.language_model import Dtype, LanguageModel, as_model, refuse_other_tokens
 from lit_rlhf.errors import InputError
 from lit_rlhf.types import Batch, Sequences
 
@@ -24,6 +24,13 @@ class Reference(ABC):
     """One word for logs."""
     equal_at_start: bool
     """Whether it must equal the policy before the first update."""
+
+    def check(self, actor: Actor) -> None:
+        """Reads no weight.
+
+        Raises:
+            InputError: an actor that it cannot serve.
+        """
 
     @abstractmethod
     def build(self, actor: Actor) -> None:
@@ -100,21 +107,13 @@ class FromCheckpoint(_OwnModel):
     def __init__(self, model: LanguageModel | str) -> None:
         self.model = as_model(model)
 
+    def check(self, actor: Actor) -> None:
+        refuse_other_tokens(self.model, actor.model, "model.reference")
+
     def build(self, actor: Actor) -> None:
-        self._refuse_other_tokens(actor.model)
+        self.check(actor)
         with torch.random.fork_rng(devices=[]):
             self.model.build(frozen=True)
-
-    def _refuse_other_tokens(self, trained: LanguageModel) -> None:
-        if not (trained.origin.has_tokenizer and self.model.origin.has_tokenizer):
-            return
-        own, its = self.model.tokenizer.get_vocab(), trained.tokenizer.get_vocab()
-        if own != its:
-            token = next(token for token in {**its, **own} if own.get(token) != its.get(token))
-            raise InputError(
-                f"model.reference: {self.model.source} has other tokens than the actor ({token!r} is {own.get(token)} "
-                f"there and {its.get(token)} here): its log-probabilities would be of other texts"
-            )
 
 
 class AdapterOff(Reference):
@@ -127,12 +126,16 @@ class AdapterOff(Reference):
     mode = "adapter_off"
     equal_at_start = True
 
-    def build(self, actor: Actor) -> None:
+    def check(self, actor: Actor) -> None:
         if actor.model.lora is None:
+            source = actor.model.source or "SOURCE"
             raise InputError(
-                "model.reference: AdapterOff needs an actor with adapters; set model.actor.model.lora, or use "
-                "FrozenCopy"
+                "model.reference: AdapterOff needs an actor with adapters; add --model.actor.model=LanguageModel "
+                f"--model.actor.model.source={source} --model.actor.model.lora=LoRA, or use FrozenCopy"
             )
+
+    def build(self, actor: Actor) -> None:
+        self.check(actor)
         self._trained = actor.model
 
     @torch.no_grad()

@@ -111,7 +111,7 @@ class Merger:
         if chosen is None and new.place.startswith("-"):
             key, found = next(iter(new.value)), old.value
             sentence = f"{path} is {found!r} ({old.place}) and has nothing below it, so no {key}"
-            self.mistakes.add(new.place, path, sentence)
+            self.mistakes.add(new.place, path, sentence + _spelt_out(path, found))
         return {}
 
     def _put(self, mapping: dict[str, Node], key: str, node: Node, path: str) -> None:
@@ -141,3 +141,10 @@ class Merger:
             sentence = f"{there}: an element is reached by its index from 0, not by {key!r}; {path}+ appends"
             self.mistakes.add(node.place, path, sentence)
         return Node(elements, old.place, old.version)
+
+
+def _spelt_out(path: str, found: Any) -> str:
+    """How a model that is named by its source gets arguments."""
+    if path.rpartition(".")[2] != "model" or not isinstance(found, str):
+        return ""
+    return f"; write --{path}=LanguageModel --{path}.source={found} before it"

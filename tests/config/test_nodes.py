@@ -75,3 +75,11 @@ def test_nothing_that_is_laid_over_is_changed():
     before = old.plain(), new.plain()
     Merger(Mistakes(), Aliases()).over(old, new)
     assert (old.plain(), new.plain()) == before
+
+
+def test_a_model_by_name_is_told_how_it_gets_arguments():
+    _, lines = laid({"a": {"model": "x/y"}}, {"a": {"model": {"lora": "LoRA"}}}, "--a.model.lora=LoRA")
+    assert lines == [
+        "--a.model.lora=LoRA: a.model is 'x/y' (a.yaml:1) and has nothing below it, so no lora; "
+        "write --a.model=LanguageModel --a.model.source=x/y before it"
+    ]
