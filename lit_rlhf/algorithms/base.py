@@ -86,6 +86,7 @@ class Algorithm(LightningModule):
         self.recorder, self.val_recorder = Recorder(), Recorder()
         self.statistics = StepStatistics(loss.observes)
         self.items_done, self._built = 0, False
+        self._stops: tuple[int, ...] = ()
         self._settings: dict[str, Any] = {}
         self._resumed: dict[str, Any] | None = None
         refuse_impossible(self)
@@ -125,12 +126,17 @@ class Algorithm(LightningModule):
     # ---- models
 
     def configure_model(self) -> None:
-        """Loads the weights, once: nothing is read or allocated before, and a second fit or a validation keeps the reference."""
+        """Loads the weights, once: nothing is read or allocated before, and a second fit or a validation keeps the reference.
+
+        Models are told which tokens end a completion by the template that wrote the data, and are saved with them.
+        """
         if self._built:
             return
         refuse_strangers(self)
         for _, part in self.parts:
             part.build()
+            if hasattr(part, "model"):
+                part.model.stop_at(self._stops)
         if self.reference is not None:
             self.reference.build(self.actor)
         self._built = True
@@ -267,6 +273,7 @@ class Algorithm(LightningModule):
                 f"trainer.precision: {self.trainer.precision}, expected {' or '.join(PRECISIONS)}: float16 needs a scaled "
                 "loss, which exact counts rule out, and what is trained is kept in float32"
             )
+        self._stops = getattr(getattr(self.trainer.datamodule, "stop_set", None), "ids", ())
 
     def on_fit_start(self) -> None:
         if self.reference is not None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
@@ -146,6 +146,11 @@ class LanguageModel(nn.Module):
         """Ids that end a completion by the model's generation settings."""
         ids = getattr(self.generation_config, "eos_token_id", None)
         return () if ids is None else tuple(ids) if isinstance(ids, list) else (ids,)
+
+    def stop_at(self, ids: Iterable[int]) -> None:
+        """Writes ids that end its completions into the generation settings, with those that are there."""
+        if self.generation_config is not None and not {*ids} <= {*self.stop_ids}:
+            self.generation_config.eos_token_id = sorted({*self.stop_ids, *ids})
 
     def _backbone(self, input_ids: Tensor) -> Tensor:
         backbone = self.base if self.form is None else self.base.base_model

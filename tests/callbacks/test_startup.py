@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 import torch
 from callbacks.heads import Pairwise
+from components.tiny import config
 from lightning import LightningModule
 from support import Bigram, FrozenBigram, GivenItems, fit, preferences
+from tokens import CHATML, byte_tokenizer
 from torch import nn
 
 from lit_rlhf.algorithms.base import Algorithm
+from lit_rlhf.algorithms.sft import SFT
 from lit_rlhf.callbacks.checks import (
     ends_by_a_stop,
     everything_is_saved,
@@ -19,12 +24,14 @@ from lit_rlhf.callbacks.checks import (
     reward_reloads,
     starts_once,
 )
+from lit_rlhf.callbacks.run_record import RunRecord
 from lit_rlhf.callbacks.startup import StartupChecks
 from lit_rlhf.components.actor import Actor
 from lit_rlhf.components.language_model import LanguageModel
 from lit_rlhf.components.lora import LoRA
 from lit_rlhf.components.reference import EMA, AdapterOff, FromCheckpoint, FrozenCopy
 from lit_rlhf.components.reward import RewardModel
+from lit_rlhf.data.modules import Files
 from lit_rlhf.errors import InputError
 from lit_rlhf.types import PreferenceBatch, ScoredBatch, Sequences
 
@@ -174,6 +181,21 @@ def test_a_language_model_passes_every_check(reference, capsys):
     printed = capsys.readouterr().out
     assert f"reference: {reference.mode}; equals the policy" in printed
     assert "stop set: '<eos>' (16); 4 of 4" in printed and "head: the chunked head agrees" in printed
+
+
+def test_the_terminator_of_the_template_stops_what_is_trained_by_it(tmp_path, capsys):
+    tokenizer = byte_tokenizer(specials=("<|im_start|>", "<|im_end|>"), template=CHATML)
+    end = tokenizer.convert_tokens_to_ids("<|im_end|>")
+    tokenizer.save_pretrained(tmp_path / "tokenizer")
+    rows = [{"messages": [{"role": "user", "content": "hi"}, {"role": "assistant", "content": str(n)}]} for n in range(4)]
+    (tmp_path / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    sizes = config(vocab_size=len(tokenizer), eos_token_id=tokenizer.eos_token_id)
+    actor = Actor(LanguageModel(config=sizes, tokenizer=str(tmp_path / "tokenizer")))
+    data = Files(str(tmp_path / "rows.jsonl"), cache_dir=str(tmp_path / "cache"))
+    fit(SFT(actor), data, callbacks=[StartupChecks(), RunRecord(tmp_path / "run")])
+    assert f"'<|im_end|>' ({end}); 4 of 4 completions end by it" in capsys.readouterr().out
+    saved = json.loads((tmp_path / "run" / "parts" / "actor" / "generation_config.json").read_text(encoding="utf-8"))
+    assert saved["eos_token_id"] == [tokenizer.eos_token_id, end]
 
 
 def reviews():
