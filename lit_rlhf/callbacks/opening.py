@@ -26,7 +26,8 @@ class Opening(Callback):
 
     def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         if not self._trained and trainer.is_global_zero:
-            print(f"nothing is left to do: the checkpoint has {trainer.global_step} updates; raise the limit of trainer to go on")
+            done = f"the checkpoint has {trainer.global_step} updates" if trainer.ckpt_path else "trainer allows no update"
+            print(f"nothing is left to do: {done}; raise the limit to go on")
 
 
 def sized(name: str, part: nn.Module) -> str:

@@ -24,6 +24,7 @@ SAID = (ValueError, OSError, ImportError, MisconfigurationException)
 """What constructors raise of what they were given; anything else is a mistake in the code and keeps its traceback."""
 MOST = 300
 """Characters of a list of weights that are shown."""
+NO_WRITING = (errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR)
 NO_MEMORY = re.compile(r"out of memory|not enough memory|can't allocate memory|Unable to allocate", re.IGNORECASE)
 
 
@@ -62,8 +63,16 @@ def located(composed: Composed) -> Iterator[None]:
         if key is None or isinstance(error, ConfigErrors):
             raise
         place = composed.place(key[1])
+        if not _is_of(place, key[1]):
+            raise
         sentence = str(error).removeprefix(key[0]) if place.startswith("-") else str(error)
         raise InputError(f"{place}: {sentence}") from error
+
+
+def _is_of(place: str, key: str) -> bool:
+    """Whether an override is of this key, of one above it or of one below; every line of a file is."""
+    set_there = place.lstrip("-").partition("=")[0].split()[0]
+    return not place.startswith("-") or f"{key}.".startswith(f"{set_there}.") or set_there.startswith(f"{key}.")
 
 
 @contextlib.contextmanager
@@ -99,7 +108,7 @@ def _known(error: Exception, data: Any) -> Exception | None:
         )
     if isinstance(error, FloatingPointError):
         return RunFailed(text)
-    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+    if isinstance(error, OSError) and error.errno in NO_WRITING:
         return RunFailed(f"{error.strerror}: {error.filename or 'a file of the run'}")
     of_lightning = isinstance(error, ValueError) and _innermost(error).startswith("lightning.")
     if isinstance(error, MisconfigurationException) or of_lightning:

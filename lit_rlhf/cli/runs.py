@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import re
 import shlex
 from collections.abc import Callable
@@ -103,7 +102,8 @@ def _own(request: Request, name: str) -> Run:
             return Run(name, checkpoint, after, note=f"run: {folder}, from {checkpoint}")
         if request.command == "fit":
             return Run(name, None, after, note=f"run: {folder}; there is no checkpoint yet, so it starts")
-    return Run(name, find(f"{folder}:{request.asked}", request.at("ckpt_path")), after)
+    checkpoint = find(f"{folder}:{request.asked}", request.at("ckpt_path"))
+    return Run(name, checkpoint, after, note=f"run: {folder}, from {checkpoint}")
 
 
 def _new(request: Request, checkpoint: Path | None = None) -> Run:
@@ -160,9 +160,16 @@ def claim(request: Request) -> Run:
         run = decide(request)
         if not run.fresh or run.after is None:
             return run
-        with contextlib.suppress(FileExistsError):
+        try:
             run.folder.mkdir(parents=True)
             return run
+        except FileExistsError:
+            continue
+        except OSError as error:
+            raise InputError(
+                f"{run.folder}: cannot be made ({error.strerror}); runs are written below the working directory, so run the "
+                "command in one that you can write to"
+            ) from error
 
 
 def release(run: Run) -> None:

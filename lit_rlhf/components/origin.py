@@ -60,6 +60,8 @@ class Origin:
         from transformers import AutoTokenizer
 
         if not self.has_tokenizer:
+            if self.source is not None and not any(Path(described(self.source)).glob("*config.json")):
+                raise InputError(f"{self.source}: the folder has no config.json, expected a model of transformers or a run")
             raise InputError(
                 f"LanguageModel.tokenizer: {self.source or 'a model with random weights'} has none of its own; name a "
                 "hub repository or a folder that has one"

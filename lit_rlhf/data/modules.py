@@ -227,7 +227,8 @@ class Files(PlannedData):
     def _read(self, role: str) -> Gathered:
         if not self.sources[role]:
             name = "validation" if role == "val" else role
-            raise InputError(f"data.{name}: names nothing, expected a file, a folder or a hub data set")
+            instead = "; `validate` takes the validation rows" if role == "test" else ""
+            raise InputError(f"data.{name}: names nothing, expected a file, a folder or a hub data set{instead}")
         if role not in self._gathered:
             gathered = gather(self.sources[role], self.recipe, self.cache_dir)
             self._wrong[role] = refuse(gathered, self.tolerate, drops=self.overflow != "error")

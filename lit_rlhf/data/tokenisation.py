@@ -67,8 +67,8 @@ class Tokenisation:
         )
         if self.eos is None:
             raise InputError(
-                "the tokenizer has no EOS token and its template no terminator: the model would never learn to stop. "
-                "Set eos_token"
+                f"{tokenizer.name_or_path or 'the tokenizer'} has no EOS token and its template no terminator: the model "
+                "would never learn to stop. Set eos_token in tokenizer_config.json, or name a tokenizer in data.tokenizer"
             )
 
     @property

@@ -7,8 +7,9 @@ from jsonargparse import ArgumentParser
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
 
 from lit_rlhf.cli.endings import RunFailed
-from lit_rlhf.cli.failures import explained, original, refused
+from lit_rlhf.cli.failures import explained, located, original, refused
 from lit_rlhf.cli.runs import Run
+from lit_rlhf.config import compose
 from lit_rlhf.errors import InputError
 
 
@@ -81,6 +82,7 @@ def test_an_exception_of_ours_has_no_other_origin():
         (MemoryError(), RunFailed, "--data.micro_batch_tokens=32"),
         (FloatingPointError("the rows of the step"), RunFailed, "the rows of the step"),
         (OSError(errno.ENOSPC, "No space left on device", "a.ckpt"), RunFailed, "No space left on device: a.ckpt"),
+        (PermissionError(errno.EACCES, "Permission denied", "runs/x"), RunFailed, "Permission denied: runs/x"),
         (MisconfigurationException("two\nlines"), InputError, "trainer: two lines"),
         (InputError("ours"), InputError, "ours"),
         (RuntimeError("another"), RuntimeError, "another"),
@@ -95,3 +97,15 @@ def test_a_known_failure_has_its_sentence(error, kind, said, tmp_path, monkeypat
     with pytest.raises(kind) as caught, explained(Stopped(), Data(), Run("x")):
         raise error
     assert type(caught.value) is kind and said in str(caught.value)
+
+
+@pytest.mark.parametrize(("key", "said"), [
+    ("data.train", "--data.train=a.jsonl: no rows"),
+    ("data.test", "data.test: no rows"),
+    ("model.optimizer.class_path", "dpo.yaml:18: model.optimizer.class_path: no rows"),
+])
+def test_the_place_of_a_sentence_is_one_that_set_its_key(key, said):
+    composed = compose(["--config", "configs/dpo.yaml", "--data=Files", "--data.train=a.jsonl"])
+    with pytest.raises(InputError) as caught, located(composed):
+        raise InputError(f"{key}: no rows")
+    assert said in str(caught.value)

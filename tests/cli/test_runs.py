@@ -152,6 +152,19 @@ def test_two_processes_that_start_at_once_get_two_directories():
     assert (first.name, second.name) == ("dpo", "dpo-2") and first.folder.is_dir() and second.folder.is_dir()
 
 
+def test_where_no_directory_can_be_made_a_line_says_why():
+    Path("runs").touch()
+    with pytest.raises(InputError, match=r"^runs/dpo: cannot be made \(Not a directory\)"):
+        runs.claim(request_of())
+
+
+@pytest.mark.parametrize("asked", ["last", "best"])
+def test_a_checkpoint_of_the_run_itself_is_printed(asked):
+    made("dpo", "last.ckpt", "best-val_loss.ckpt")
+    run = runs.decide(request_of(command="validate", asked=asked))
+    assert run.note == f"run: runs/dpo, from {run.checkpoint}"
+
+
 def test_a_run_that_did_not_begin_leaves_nothing():
     run = runs.claim(request_of())
     (run.folder / "events.out.tfevents.1").touch()

@@ -126,8 +126,10 @@ def test_what_cannot_be_read_is_one_sentence(tmp_path):
             LanguageModel(str(tmp_path / name)).build()
     with pytest.raises(InputError, match="no_such_class: cannot be read"):
         LanguageModel(config={"model_type": "no_such_class"}).build()
-    for without in (LanguageModel(config=config()), LanguageModel(str(tmp_path / "empty"))):
-        with pytest.raises(InputError, match="has none of its own"):
+    for without, said in ((LanguageModel(config=config()), "has none of its own"),
+                          (LanguageModel(str(tmp_path / "odd")), "has none of its own"),
+                          (LanguageModel(str(tmp_path / "empty")), "empty: the folder has no config.json")):
+        with pytest.raises(InputError, match=said):
             _ = without.tokenizer
 
 
