@@ -100,7 +100,9 @@ class RunSummary(Callback):
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         if trainer.is_global_zero and self.curves:
-            print("\n".join(self.lines(trainer.global_step, run_directory(self.run_dir, trainer))))
+            reference = getattr(pl_module, "reference", None)
+            told = [f"  reference: {said}"] if reference is not None and (said := reference.told()) else []
+            print("\n".join(self.lines(trainer.global_step, run_directory(self.run_dir, trainer)) + told))
 
     def lines(self, steps: int, folder: Path) -> list[str]:
         """The summary after so many updates of a run that wrote to this folder."""

@@ -104,6 +104,10 @@ class Cached(Reference):
         name = hashlib.blake2b(str(self._identity).encode(), digest_size=_DIGEST).hexdigest()
         return Path(self.given or FOLDER / name)
 
+    def told(self) -> str:
+        read = len(self._kept) - self.computed
+        return f"{self.computed} sequences computed, {read} read from {self.folder}" if self._kept else ""
+
     def state_dict(self) -> dict[str, Any]:
         self.write()
         return {}

@@ -49,6 +49,10 @@ class Reference(ABC):
     def after_update(self, actor: Actor, step: int) -> None:
         """Called after every optimizer step."""
 
+    def told(self) -> str:
+        """What it has to say when training ends; nothing for most."""
+        return ""
+
     def state_dict(self) -> dict[str, Any]:
         """What a checkpoint must hold; nothing for a reference that is rebuilt from its source."""
         return {}

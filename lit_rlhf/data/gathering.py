@@ -145,7 +145,7 @@ def split_report(data: Any, groups: StoredGroups, repeated: int = 0) -> SplitRep
     Args:
         data: outcomes of all its rows.
         groups: the kept ones.
-        repeated: how many a mixture reads once more.
+        repeated: how many a mixture reads again.
     """
     fates = column(data, "fate").to_pylist()
     kept = groups.data

@@ -7,6 +7,7 @@ contains is a function of the seed and its position (see `plan`), so `position` 
 
 from __future__ import annotations
 
+import hashlib
 import itertools
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
@@ -184,19 +185,23 @@ class PlannedData(LightningDataModule, ABC):
     def position(self, items: int) -> None:
         self._handed_out = items
 
-    def state_dict(self) -> dict[str, int]:
+    def state_dict(self) -> dict[str, Any]:
         return {"position": self.position} | self._plan()
 
-    def load_state_dict(self, state: dict[str, int]) -> None:
+    def load_state_dict(self, state: dict[str, Any]) -> None:
         self._handed_out = state["position"]
-        changed = [f"{name} was {state[name]} and is {now}" for name, now in self._plan().items() if state[name] != now]
+        before = self._plan() | state
+        changed = [f"{name} was {before[name]} and is {now}" for name, now in self._plan().items() if before[name] != now]
         if changed and "train" in self._loaded:
             raise InputError(
                 f"data: the checkpoint stands at item {state['position']} of another plan: {'; '.join(changed)}. "
                 "Resume with the same data, or start a new run from the checkpoint's weights"
             )
 
-    def _plan(self) -> dict[str, int]:
+    def _plan(self) -> dict[str, Any]:
+        """What the items follow from; the lengths of the rows stand for the rows."""
         train = self._loaded.get("train", ())
-        prompts = 0 if isinstance(train, GroupStream) else len(train)
-        return {"batch_size": self.batch_size, "seed": self.seed, "prompts": prompts}
+        streamed = isinstance(train, GroupStream) or not len(train)
+        rows = b"" if streamed else np.ascontiguousarray(self._tokens["train"], dtype=np.int64).tobytes()
+        of_rows = {"prompts": 0 if streamed else len(train), "rows_hash": hashlib.blake2b(rows, digest_size=8).hexdigest()}
+        return {"batch_size": self.batch_size, "seed": self.seed} | of_rows

@@ -49,7 +49,7 @@ class SplitReport:
     dropped: Mapping[str, int] = field(default_factory=dict)
     """By reason."""
     repeated: int = 0
-    """Rows that a mixture reads once more, in an epoch."""
+    """Rows that a mixture reads again, in an epoch."""
     completions: int = 0
     pairs: int = 0
     straddles: int = 0
@@ -123,7 +123,7 @@ class DataReport:
 def _sentence(split: SplitReport) -> str:
     parts = [f"{split.rows} rows", f"{split.kept} kept", f"{split.truncated} of them cut" if split.truncated else ""]
     parts += [f"{count} dropped ({reason})" for reason, count in split.dropped.items()]
-    parts += [f"{split.repeated} read once more by the mixture" if split.repeated else ""]
+    parts += [f"{split.repeated} repeats by the mixture" if split.repeated else ""]
     return ", ".join(part for part in parts if part)
 
 

@@ -45,6 +45,8 @@ def test_what_is_written_is_read_and_nothing_is_computed_again(tmp_path):
     torch.testing.assert_close(found, expected, atol=1e-6, rtol=1e-6)
     again.precompute([batch()])
     assert again.computed == 0 and len(list(path.iterdir())) == 1
+    assert first.told() == f"5 sequences computed, 0 read from {path}"
+    assert again.told() == f"0 sequences computed, 5 read from {path}"
 
 
 def test_what_is_missing_is_computed_kept_and_counted(tmp_path):

@@ -356,3 +356,7 @@ def test_resuming_another_plan_is_refused(tmp_path):
     run.save_checkpoint(tmp_path / "two.ckpt")
     with pytest.raises(InputError, match="item 2 of another plan: batch_size was 4 and is 5"):
         trainer(tmp_path, max_steps=4).fit(Watcher(), datamodule=Numbered(batch_size=5), ckpt_path=tmp_path / "two.ckpt")
+    reordered = Numbered()
+    reordered.load = lambda split: Numbered.load(reordered, split)[::-1]
+    with pytest.raises(InputError, match="of another plan: rows_hash was [0-9a-f]{16} and is"):
+        trainer(tmp_path, max_steps=4).fit(Watcher(), datamodule=reordered, ckpt_path=tmp_path / "two.ckpt")
