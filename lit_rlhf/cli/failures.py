@@ -27,6 +27,8 @@ MOST = 300
 NO_WRITING = (errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR)
 NO_MEMORY = re.compile(r"out of memory|not enough memory|can't allocate memory|Unable to allocate", re.IGNORECASE)
 
+PEER_GONE = re.compile(r"Connection (closed|reset) by peer|remote process (has )?(exited|terminated)", re.IGNORECASE)
+
 
 @contextlib.contextmanager
 def refused() -> Iterator[None]:
@@ -106,6 +108,8 @@ def _known(error: Exception, data: Any) -> Exception | None:
             f"out of memory with data.micro_batch_tokens={tokens}. A smaller one changes no result, only memory and "
             f"time: --data.micro_batch_tokens={tokens // 2}"
         )
+    if isinstance(error, RuntimeError) and PEER_GONE.search(text):
+        return RunFailed("another process of the run has ended; what it says is the reason")
     if isinstance(error, FloatingPointError):
         return RunFailed(text)
     if isinstance(error, OSError) and error.errno in NO_WRITING:

@@ -80,6 +80,7 @@ def test_an_exception_of_ours_has_no_other_origin():
     [
         (RuntimeError("DefaultCPUAllocator: can't allocate memory"), RunFailed, "data.micro_batch_tokens=64"),
         (MemoryError(), RunFailed, "--data.micro_batch_tokens=32"),
+        (RuntimeError("gloo/pair.cc:553] Connection closed by peer [127.0.0.1]:3"), RunFailed, "another process"),
         (FloatingPointError("the rows of the step"), RunFailed, "the rows of the step"),
         (OSError(errno.ENOSPC, "No space left on device", "a.ckpt"), RunFailed, "No space left on device: a.ckpt"),
         (PermissionError(errno.EACCES, "Permission denied", "runs/x"), RunFailed, "Permission denied: runs/x"),
