@@ -151,7 +151,8 @@ class Origin:
         base = dataclasses.replace(self, source=settings["base_model_name_or_path"], revision=None)
         net = base.network(torch.float32, head)
         shared = {"revision": self.revision, **where(folder)}
-        return readable(folder, lambda: PeftModel.from_pretrained(net, folder, **shared)).merge_and_unload()
+        merged = readable(folder, lambda: PeftModel.from_pretrained(net, folder, **shared)).merge_and_unload()
+        return merged.requires_grad_(True)
 
     def _of_run(self, dtype: torch.dtype, head: bool) -> Any:
         """A run's model; where the run trained adapters they are merged."""
@@ -167,6 +168,7 @@ class Origin:
         _complete(net, found["missing_keys"], self.source, head)
         if adapters:
             with_adapters(self.source, net).merge_and_unload()
+            net.requires_grad_(True)
         if net.can_generate():
             with contextlib.suppress(OSError):
                 net.generation_config = type(net.generation_config).from_pretrained(folder)

@@ -170,6 +170,7 @@ def split_report(data: Any, groups: StoredGroups, repeated: int = 0) -> SplitRep
         repeated=repeated,
         completions=int(lengths.value_lengths().to_numpy(zero_copy_only=False).sum()),
         pairs=_count(kept, "chosen"),
+        labels=_labels(kept),
         straddles=total["straddles"],
         empties=total["empties"],
         ties=total["ties"],
@@ -179,6 +180,11 @@ def split_report(data: Any, groups: StoredGroups, repeated: int = 0) -> SplitRep
         trained=_total(kept, "trained") / max(int((prompts + list_sums(lengths)).sum()), 1),
         coverage=coverage(groups, _TOGETHER),
     )
+
+
+def _labels(kept: Any) -> tuple[float, float]:
+    labels = column(kept, "labels").flatten().to_numpy(zero_copy_only=False)
+    return float(labels.sum()), float((1 - labels).sum())
 
 
 def _total(data: Any, name: str) -> int:

@@ -52,6 +52,8 @@ class SplitReport:
     """Rows that a mixture reads again, in an epoch."""
     completions: int = 0
     pairs: int = 0
+    labels: tuple[float, float] = (0.0, 0.0)
+    """Desirable and undesirable completions, where the loss reads labels."""
     straddles: int = 0
     """Completions whose beginning shares a token with the prompt."""
     empties: int = 0
@@ -128,7 +130,9 @@ def _sentence(split: SplitReport) -> str:
 
 
 def _details(split: SplitReport) -> list[tuple[str, str]]:
-    counts = [("completions", split.completions), ("pairs", split.pairs)]
+    good, bad = split.labels
+    labels = f"{good:g} desirable, {bad:g} undesirable" if good + bad else 0
+    counts = [("completions", split.completions), ("pairs", split.pairs), ("labels", labels)]
     oddities = [
         ("straddles", split.straddles, "completions whose beginning shares a token with the prompt, which has it"),
         ("empty", split.empties, "completions without text: their terminator alone"),

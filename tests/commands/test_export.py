@@ -81,6 +81,7 @@ def test_adapters_merged_and_alone(tmp_path):
         again = LanguageModel(str(tmp_path / name))
         again.build()
         torch.testing.assert_close(again.token_logps(sequences()).values, expected, atol=2e-5, rtol=1e-4)
+        assert all(weight.requires_grad for weight in again.parameters())
     names = {path.name for path in (tmp_path / "alone").iterdir()}
     assert "adapter_model.safetensors" in names and "model.safetensors" not in names
     assert f"started from: {tmp_path / 'base'}" in (tmp_path / "alone" / "README.md").read_text()

@@ -44,6 +44,9 @@ def test_a_run_with_adapters_gives_the_merged_model(options, tmp_path):
     trained = actor(model(lora=LoRA(rank=2, **options)))
     run = make_run(tmp_path / "run", "actor", trained)
     torch.testing.assert_close(logps(run), trained.token_logps(sequences()).values, atol=2e-5, rtol=1e-4)
+    merged = LanguageModel(run)
+    merged.build()
+    assert all(weight.requires_grad for weight in merged.parameters())
     again = LanguageModel(run, lora=LoRA(rank=2))  # new adapters on top
     again.build()
     torch.testing.assert_close(again.token_logps(sequences()).values, logps(run))

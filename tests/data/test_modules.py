@@ -109,6 +109,7 @@ def test_labels_that_come_in_blocks_are_mixed(build):
     blocks = [{"prompt": f"Q{i}", "completion": " a", "label": i < 30} for i in range(60)]
     data = build(blocks, "label", batch_size=10)
     assert {float(batch.reward.sum()) for (batch,) in data.train_dataloader()} <= {4.0, 5.0, 6.0}
+    assert "labels: 30 desirable, 30 undesirable" in data.report.text()
 
 
 def test_flat_rows_are_grouped_by_their_prompt(build):
