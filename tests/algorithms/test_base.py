@@ -109,6 +109,12 @@ def test_a_head_without_its_part_is_refused_by_name():
         Algorithm(Bigram(), KLPenalty())
 
 
+def test_a_part_that_trains_nothing_is_refused():
+    module = Algorithm(Bigram().requires_grad_(False), PRA(), optimizer=sgd)
+    with pytest.raises(InputError, match=r"model\.actor: none of its weights is trained"):
+        fit(module, GivenItems([(preferences(0),)]))
+
+
 def test_the_reference_is_in_no_state_dict_and_no_optimizer():
     module = Algorithm(Bigram(), PRA(), reference=FrozenBigram())
     assert set(module.state_dict()) == {"actor.table"}
@@ -124,7 +130,7 @@ def test_validation_sums_are_exact_over_uneven_items():
         module.validation_step((batch,), 0)
     module2 = Algorithm(Bigram(), PRA(tau=0.4), metrics=[])
     fit(module2, GivenItems([(preferences(2),)]), max_steps=0)
-    total = sum(float(PRA(tau=0.4)(Evidence(policy=Bigram().token_logps(b.sequences)), b).terms[0].total) for b in batches)
+    total = sum(float(PRA(tau=0.4)(Evidence(policy=Bigram().token_logps(b.sequences)), b).terms[0].total.detach()) for b in batches)
     found = module.val_recorder.flush()
     assert found[next(name for name in found if name.startswith("loss/"))] == pytest.approx(total / 5, rel=1e-5)
 
