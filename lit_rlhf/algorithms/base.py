@@ -145,6 +145,8 @@ class Algorithm(LightningModule):
         groups = []
         for name, part in self.parts:
             weights = [weight for weight in part.parameters() if weight.requires_grad]
+            if not weights:
+                raise InputError(f"model.{name}: none of its weights is trained; leave the part out, or let some be")
             groups.append({"params": weights, "name": name} | ({} if part.lr is None else {"lr": part.lr}))
         optimizer = self.optimizer(groups)
         self._settings = settings_of(optimizer)
