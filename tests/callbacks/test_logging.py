@@ -71,7 +71,7 @@ def test_values_are_means_over_the_window(tmp_path):
     tokens = [len(b.sequences.completion_ids) + len(b.sequences.prompt_ids) for b in batch]
     assert first["train/tokens"] == pytest.approx(sum(tokens) / 2)
     chosen = torch.cat([own[c] for own, b in zip(rows, batch, strict=True) for c in b.chosen.tolist()])
-    assert first["train/logp/chosen"] == pytest.approx(float(chosen.mean()), rel=1e-5)
+    assert first["train/logp/chosen"] == pytest.approx(float(chosen.detach().mean()), rel=1e-5)
     rising = [
         (sums[c] > reference.token_logps(b.sequences).split(b.sequences.completion_lengths.tolist())[c].sum()).item()
         for sums, b in zip(parts, batch, strict=True) for c in b.chosen.tolist()
