@@ -88,7 +88,7 @@ def _hints(function: Callable[..., Any], owner: Any) -> dict[str, Any]:
     source = owner if dataclasses.is_dataclass(owner) and "__init__" in vars(owner) else inspect.unwrap(function)
     try:
         return typing.get_type_hints(source)
-    except Exception:
+    except Exception:  # evaluating the annotations of others can raise anything; each is tried alone then
         scope = getattr(inspect.unwrap(function), "__globals__", {})
         return _each(getattr(source, "__annotations__", {}), scope)
 
@@ -98,7 +98,7 @@ def _each(annotations: Mapping[str, Any], scope: dict[str, Any]) -> dict[str, An
     for name, annotation in annotations.items():
         try:
             hints[name] = eval(annotation, scope) if isinstance(annotation, str) else annotation
-        except Exception:
+        except Exception:  # a type that is not known is not judged: jsonargparse has the last word
             continue
     return hints
 
