@@ -35,6 +35,7 @@ from torch import Tensor
 
 from lit_rlhf.callbacks.quickstart import ExactSummary, temperatures
 from lit_rlhf.cli import build
+from lit_rlhf.config.places import find, missing
 from lit_rlhf.data import grammar
 from lit_rlhf.data.collation import signal_of
 from lit_rlhf.functional.segment import segment_sum
@@ -237,23 +238,20 @@ def converge(config: Path, updates: int | None) -> tuple[bool, str]:
     return good, f"{config.stem:<20}{what:<12}{cells}{steps:>8}{seconds:>7.0f}s  {'yes' if good else 'NO'}"
 
 
-def located(config: Path) -> Path:
-    """The file, or that of this name in configs/."""
-    return config if config.exists() else CONFIGS / f"{config}.yaml"
-
-
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("configs", nargs="*", type=Path, metavar="CONFIG")
+    parser.add_argument("configs", nargs="*", metavar="CONFIG")
     parser.add_argument("--updates", type=int, help="of every config; its own max_steps without it")
     options = parser.parse_args()
+    named = [find(name) or parser.error(f"{name}: {missing(name)}") for name in options.configs]
+    configs = named or sorted(CONFIGS.glob("*.yaml"))
     warnings.simplefilter("ignore")
     logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
     print(f"{'':<32}{'distance':^18}{'mean reward':^27}")
     columns = "".join(f"{name:>9}" for name in ("before", "after", "before", "after", "target"))
     print(f"{'config':<20}{'must improve':<12}{columns}{'updates':>8}{'time':>8}  improved")
     verdicts = []
-    for config in map(located, options.configs or sorted(CONFIGS.glob("*.yaml"))):
+    for config in configs:
         good, row = converge(config, options.updates)
         verdicts.append(good)
         print(row, flush=True)

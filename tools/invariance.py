@@ -29,6 +29,7 @@ from torch import Tensor, nn
 
 from lit_rlhf.callbacks import MetricLogger
 from lit_rlhf.cli import build
+from lit_rlhf.config.places import find, missing
 
 CONFIGS = Path(__file__).parents[1] / "configs"
 WHOLE, SMALL = 4096, 32
@@ -165,23 +166,20 @@ def compare(config: Path, updates: int = 3, prompts: int = 8) -> tuple[bool, str
     return same, f"{config.stem:<20}{loss:>10.5f}{count:>8.1f}{cells}  {said}"
 
 
-def located(config: Path) -> Path:
-    """The file, or that of this name in configs/."""
-    return config if config.exists() else CONFIGS / f"{config}.yaml"
-
-
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("configs", nargs="*", type=Path, metavar="CONFIG")
+    parser.add_argument("configs", nargs="*", metavar="CONFIG")
     parser.add_argument("--updates", type=int, default=3)
     parser.add_argument("--prompts", type=int, default=8)
     options = parser.parse_args()
+    named = [find(name) or parser.error(f"{name}: {missing(name)}") for name in options.configs]
+    configs = named or sorted(CONFIGS.glob("*.yaml"))
     quiet()
     torch.set_num_threads(1)  # before the first operation: a thread pool does not survive a fork
     print(f"{'':<20}{'':>10}{'micro-':>7}{'several micro-batches':>22}{'two processes':>22}")
     print(f"{'config':<20}{'loss':>10}{'batches':>8}{'logged':>10}{'weights':>11}{'logged':>11}{'weights':>11}")
     verdicts = []
-    for config in map(located, options.configs or sorted(CONFIGS.glob("*.yaml"))):
+    for config in configs:
         same, row = compare(config, options.updates, options.prompts)
         verdicts.append(same)
         print(row, flush=True)
