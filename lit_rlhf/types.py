@@ -8,8 +8,9 @@ shifts in any per-token tensor, so there is no mask to get wrong: entry t of a `
 from __future__ import annotations
 
 import dataclasses
-from dataclasses import dataclass
-from typing import ClassVar, Literal, Self
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, ClassVar, Literal, Self
 
 import torch
 from torch import Tensor
@@ -90,6 +91,98 @@ class Sequences(Ragged):
         return self.prompt_lengths.index_add(0, self.prompt_of, self.completion_lengths)
 
 
+@dataclass(frozen=True)
+class PromptRecord:
+    """What a reward may know of a prompt: its text, and what the row says besides."""
+
+    prompt: str | tuple[Mapping[str, Any], ...]
+    """Plain text, or messages {"role": ..., "content": ...}."""
+    answer: str | None = None
+    """The right one, where the data have it."""
+    extra: Mapping[str, Any] = field(default_factory=dict)
+    """The row's further columns."""
+    row: str = ""
+    """Where it came from: file:row."""
+
+
+@dataclass(frozen=True)
+class Prompts(Ragged):
+    """Prompts to complete: what the train loader of an on-line algorithm gives for one iteration."""
+
+    prompt_ids: Tensor
+    """[sum P]"""
+    prompt_lengths: Tensor
+    """[N]"""
+    records: tuple[PromptRecord, ...]
+    """N of them."""
+    index: Tensor
+    """[N] place of each prompt in the iteration, over all ranks: what its random draws are seeded by."""
+    weight: Tensor
+    """[N] 0 for a repeat that only keeps a rank in step with the others, else the row's weight."""
+
+    def __post_init__(self) -> None:
+        for name in ("index", "weight"):
+            _expect(name, getattr(self, name), len(self.prompt_lengths))
+        if len(self.records) != len(self.prompt_lengths):
+            raise ValueError(f"{len(self.records)} records, expected {len(self.prompt_lengths)}")
+        if self.prompt_ids.device.type == "cpu":
+            _expect("prompt_ids", self.prompt_ids, int(self.prompt_lengths.sum()))
+
+    def select(self, prompts: Tensor) -> Prompts:
+        """The prompts of these indices, in this order."""
+        return Prompts(
+            self.prompt_ids[segment_indices(self.prompt_lengths, prompts)], self.prompt_lengths[prompts],
+            tuple(self.records[index] for index in prompts.tolist()), self.index[prompts], self.weight[prompts],
+        )
+
+
+@dataclass(frozen=True)
+class Kept(Ragged):
+    """The tokens that a sampler's filter (top-k, top-p, min-p) left to choose from, at every completion token."""
+
+    ids: Tensor
+    """[sum m] token ids."""
+    lengths: Tensor
+    """[T] m of each completion token; 0 where nothing was filtered and all V tokens were left."""
+
+    def select(self, tokens: Tensor) -> Kept:
+        """The sets of these completion tokens, in this order."""
+        return Kept(self.ids[segment_indices(self.lengths, tokens)], self.lengths[tokens])
+
+
+@dataclass(frozen=True)
+class Law(Ragged):
+    """How a sampler made its distribution of a policy's logits z: softmax(z / temperature) over the kept tokens."""
+
+    temperature: float = 1.0
+    kept: Kept | None = None
+    """None: nothing was filtered."""
+
+    def select(self, tokens: Tensor) -> Law:
+        """The part that concerns these completion tokens."""
+        return Law(self.temperature, None if self.kept is None else self.kept.select(tokens))
+
+
+@dataclass(frozen=True)
+class Samples(Ragged):
+    """What a sampler returns: K completions of every prompt, those of a prompt one after the other."""
+
+    sequences: Sequences
+    behaviour: Tensor
+    """[T] log-probs of the sampled tokens under the law that sampled them, in nats."""
+    policy: Tensor
+    """[T] log-probs of the same policy, unfiltered and at temperature 1, in nats."""
+    finished: Tensor
+    """[S] bool: ended by a token or string of the stop set; False where it was cut at the greatest length."""
+    law: Law | None = None
+    """None: the policy's own distribution was sampled, and `behaviour` equals `policy`."""
+
+    def __post_init__(self) -> None:
+        for name in ("behaviour", "policy"):
+            _expect(name, getattr(self, name), len(self.sequences.completion_ids))
+        _expect("finished", self.finished, len(self.sequences.completion_lengths))
+
+
 class Batch(Ragged):
     """What a loss head reads besides the evidence: sequences, and what is known of their reward."""
 
@@ -157,6 +250,8 @@ class PreferenceBatch(Batch):
     """[E] reward of chosen less reward of rejected, where it is known."""
     weight: Tensor | None = None
     """[E] the pair law; None is 1 everywhere."""
+    drawn: Rollout | None = None
+    """The rollout whose sequences these are, where they were sampled."""
 
     def __post_init__(self) -> None:
         for name in ("rejected", "probability", "reward_gap", "weight"):
@@ -203,6 +298,7 @@ class PreferenceBatch(Batch):
             self.sequences.select(sequences), chosen[kept], rejected[kept], self.probability[kept],
             None if self.reward_gap is None else self.reward_gap[kept],
             None if self.weight is None else self.weight[kept],
+            None if self.drawn is None else self.drawn.select(sequences),
         )
 
 
@@ -243,7 +339,7 @@ class Rollout(Batch):
     reward: Tensor
     """[S]"""
     reference: Tensor | None = None
-    """[T] log-probs of the reference, in nats."""
+    """[T] log-probs of the reference, unfiltered and at temperature 1, in nats."""
     values: Tensor | None = None
     """[T] the critic's value before each token."""
     advantages: Tensor | None = None
@@ -252,11 +348,26 @@ class Rollout(Batch):
     """[T]"""
     weight: Tensor | None = None
     """[S] the sampling law; None is 1 everywhere."""
+    policy: Tensor | None = None
+    """[T] log-probs of the policy that sampled, unfiltered and at temperature 1, in nats; None where `behaviour` has them."""
+    token_reward: Tensor | None = None
+    """[T] what was received at each token besides `reward`, which falls due at a completion's last token."""
+    finished: Tensor | None = None
+    """[S] bool: ended by the stop set; None where it is not known."""
+    opponent: Tensor | None = None
+    """[S] bool: drawn from the algorithm's opponent (a reference, a mixture) and not from the policy; None: none was."""
+    law: Law | None = None
+    """How the tokens were sampled; None is the policy's own distribution."""
+
+    per_token: ClassVar[tuple[str, ...]] = (
+        "behaviour", "reference", "values", "advantages", "returns", "policy", "token_reward",
+    )
+    per_sequence: ClassVar[tuple[str, ...]] = ("reward", "weight", "finished", "opponent")
 
     def __post_init__(self) -> None:
-        for name in ("behaviour", "reference", "values", "advantages", "returns"):
+        for name in self.per_token:
             _expect(name, getattr(self, name), len(self.sequences.completion_ids))
-        for name in ("reward", "weight"):
+        for name in self.per_sequence:
             _expect(name, getattr(self, name), len(self.sequences.completion_lengths))
 
     @property
@@ -264,19 +375,24 @@ class Rollout(Batch):
         """[S] `weight`, or ones."""
         return torch.ones_like(self.reward) if self.weight is None else self.weight
 
+    @property
+    def unfiltered(self) -> Tensor:
+        """[T] log-probs of the policy that sampled, at temperature 1 over all tokens: what a KL is of."""
+        return self.behaviour if self.policy is None else self.policy
+
     def count(self, unit: Unit) -> Tensor:
         return self.sequence_weight.sum() if unit == "sequence" else super().count(unit)
 
     def select(self, sequences: Tensor) -> Rollout:
         tokens = segment_indices(self.sequences.completion_lengths, sequences)
-        per_token = {name: value if (value := getattr(self, name)) is None else value[tokens]
-                     for name in ("behaviour", "reference", "values", "advantages", "returns")}
-        weight = None if self.weight is None else self.weight[sequences]
-        return Rollout(self.sequences.select(sequences), reward=self.reward[sequences], weight=weight, **per_token)
+        chosen = {name: value if (value := getattr(self, name)) is None else value[tokens] for name in self.per_token}
+        chosen |= {name: value if (value := getattr(self, name)) is None else value[sequences] for name in self.per_sequence}
+        law = None if self.law is None else self.law.select(tokens)
+        return Rollout(self.sequences.select(sequences), law=law, **chosen)
 
     def pairs(self) -> PreferenceBatch:
         """The pair graph of each prompt's group: every pair once, the better one chosen, with its reward gap."""
-        return every_pair(self.sequences, self.reward, self.weight)
+        return dataclasses.replace(every_pair(self.sequences, self.reward, self.weight), drawn=self)
 
 
 @dataclass(frozen=True)
@@ -289,9 +405,12 @@ class TokenLogps(Ragged):
     """[T] of the distribution the token was drawn from, in nats, when it was asked for."""
     collision: Tensor | None = None
     """[T] log sum_v pi_v^2 of that distribution, in nats, without gradient, when it was asked for."""
+    acting: Tensor | None = None
+    """[T] in nats, under the law by which a rollout was sampled (its temperature, its kept tokens); None: the same as `values`."""
 
     def __post_init__(self) -> None:
         _expect("entropy", self.entropy, len(self.values))
+        _expect("acting", self.acting, len(self.values))
         _expect("collision", self.collision, len(self.values))
 
 

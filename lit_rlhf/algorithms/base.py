@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from torchmetrics import Metric
 
 from lit_rlhf.algorithms.composition import refuse_impossible, refuse_strangers
-from lit_rlhf.algorithms.ranks import sum_over_ranks, world_size
+from lit_rlhf.ranks import sum_over_ranks, world_size
 from lit_rlhf.algorithms.recording import Recorder, named
 from lit_rlhf.algorithms.resuming import apply_changes, settings_of
 from lit_rlhf.algorithms.schedules import Schedule

@@ -8,7 +8,7 @@ from collections.abc import Iterable
 import torch
 from torch import Tensor
 
-from lit_rlhf.algorithms.ranks import sum_over_ranks
+from lit_rlhf.ranks import sum_over_ranks
 from lit_rlhf.losses.base import Metric, Term
 
 

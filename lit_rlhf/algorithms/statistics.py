@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from lit_rlhf.algorithms.ranks import gather_rows
+from lit_rlhf.ranks import gather_rows
 from lit_rlhf.types import Observation
 
 

@@ -16,7 +16,7 @@ from torch.optim import Optimizer
 from torchmetrics import Metric
 
 from lit_rlhf.algorithms.metrics import metric_name
-from lit_rlhf.algorithms.ranks import world_size
+from lit_rlhf.ranks import world_size
 from lit_rlhf.callbacks import tensorboard
 from lit_rlhf.callbacks.names import check_monitors, staged
 from lit_rlhf.callbacks.phases import PHASES, Phases

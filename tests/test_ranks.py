@@ -2,7 +2,7 @@ import torch
 import torch.distributed as dist
 import torch.multiprocessing as mp
 
-from lit_rlhf.algorithms.ranks import gather_rows, sum_over_ranks, world_size
+from lit_rlhf.ranks import gather_rows, sum_over_ranks, world_size
 
 
 def test_one_process_gives_its_argument_back():

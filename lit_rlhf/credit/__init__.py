@@ -1,0 +1,1 @@
+"""From rollouts to advantages and returns: steps that compose."""

@@ -1,0 +1,1 @@
+"""Rewards and judges: numbers for responses, and preferences between them."""

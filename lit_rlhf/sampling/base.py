@@ -1,0 +1,40 @@
+"""What a sampler is: prompts in, completions with exact log-probs out."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+
+from lit_rlhf.components.language_model import LanguageModel
+from lit_rlhf.types import Prompts, Samples
+
+
+class Sampler(ABC):
+    """Draws K completions of every prompt. All its settings are its own arguments; a model's own file has no say."""
+
+    max_new_tokens: int
+    """A completion is cut there."""
+
+    def check(self, policy: LanguageModel) -> None:
+        """Reads the tokenizer and no weights.
+
+        Raises:
+            InputError: settings that cannot be served: an unknown stop string, no room for a token.
+        """
+
+    @abstractmethod
+    def describe(self, policy: LanguageModel) -> str:
+        """The settings in effect and the tokens and strings that end a completion, in one line."""
+
+    @abstractmethod
+    def sample(self, policy: LanguageModel, prompts: Prompts, group_size: int, draw: int) -> Samples:
+        """`group_size` completions of every prompt, those of a prompt one after the other, without gradient.
+
+        A completion is a function of the policy, its prompt, the sampler's seed, `draw`, its prompt's `index` and its
+        place in the group, and of nothing else: neither of the prompts beside it nor of the global random state.
+
+        Args:
+            policy: whose weights are used as they are now.
+            prompts: on the policy's device.
+            group_size: K
+            draw: the number of the iteration, or any other number that sets draws apart.
+        """
