@@ -21,6 +21,15 @@ def sum_over_ranks(values: Tensor) -> Tensor:
     return total
 
 
+def largest_over_ranks(value: int, device: torch.device | str = "cpu") -> int:
+    """The largest of every rank's number."""
+    if world_size() == 1:
+        return value
+    largest = torch.tensor(value, device=device)
+    dist.all_reduce(largest, op=dist.ReduceOp.MAX)
+    return int(largest)
+
+
 def gather_rows(rows: Tensor) -> tuple[Tensor, int]:
     """All ranks' rows [n_rank, ...] concatenated in the order of ranks, and the index where this rank's begin."""
     if world_size() == 1:

@@ -8,7 +8,7 @@ shifts in any per-token tensor, so there is no mask to get wrong: entry t of a `
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Literal, Self
 
@@ -220,17 +220,7 @@ class Batch(Ragged):
         Raises:
             ValueError: one group alone is larger than the budget.
         """
-        tokens = self.sequences.group_tokens()
-        if len(tokens) and int(tokens.max()) > token_budget:
-            raise ValueError(f"a prompt and its completions have {int(tokens.max())} tokens, more than token_budget={token_budget}")
-        part_of, part, used = [], 0, 0
-        for size in tokens.tolist():
-            if used + size > token_budget:
-                part, used = part + 1, 0
-            used += size
-            part_of.append(part)
-        part_of_sequence = torch.tensor(part_of)[self.sequences.prompt_of]
-        return tuple(self.select((part_of_sequence == index).nonzero()[:, 0]) for index in range(part + 1))
+        return tuple(self.select(which) for which in split_groups(self.sequences, token_budget))
 
 
 @dataclass(frozen=True)
@@ -465,6 +455,71 @@ def segment_indices(lengths: Tensor, which: Tensor) -> Tensor:
     chosen = lengths[which]
     offset = torch.repeat_interleave(starts[which] - (chosen.cumsum(0) - chosen), chosen)
     return offset + torch.arange(len(offset), device=lengths.device)
+
+
+def split_groups(sequences: Sequences, token_budget: int) -> tuple[Tensor, ...]:
+    """Sequences, by index, in stretches of whole prompt groups of at most `token_budget` tokens.
+
+    Raises:
+        ValueError: one group alone is larger than the budget.
+    """
+    tokens = sequences.group_tokens()
+    if len(tokens) and int(tokens.max()) > token_budget:
+        raise ValueError(f"a prompt and its completions have {int(tokens.max())} tokens, more than token_budget={token_budget}")
+    part_of, part, used = [], 0, 0
+    for size in tokens.tolist():
+        if used + size > token_budget:
+            part, used = part + 1, 0
+        used += size
+        part_of.append(part)
+    part_of_sequence = torch.tensor(part_of, device=sequences.prompt_of.device)[sequences.prompt_of]
+    return tuple((part_of_sequence == index).nonzero()[:, 0] for index in range(part + 1))
+
+
+def joined_rollouts(parts: Sequence[Rollout]) -> Rollout:
+    """Several rollouts as one, the prompts of each after those of the one before.
+
+    Raises:
+        ValueError: a field is there in one and missing in another, or they were sampled at different temperatures.
+    """
+    if len(parts) == 1:
+        return parts[0]
+    fields: dict[str, Any] = {}
+    for name in (*Rollout.per_token, *Rollout.per_sequence):
+        values = [getattr(part, name) for part in parts]
+        if len({value is None for value in values}) > 1:
+            raise ValueError(f"{name} is missing in some of the rollouts that are joined")
+        fields[name] = None if values[0] is None else torch.cat(values)
+    laws = [part.law for part in parts]
+    return Rollout(joined_sequences([part.sequences for part in parts]), law=_joined_laws(laws, parts), **fields)
+
+
+def joined_sequences(parts: Sequence[Sequences]) -> Sequences:
+    """Several containers as one, the prompts of each after those of the one before."""
+    prompts = [len(part.prompt_lengths) for part in parts]
+    starts = [sum(prompts[:index]) for index in range(len(parts))]
+    joined = {
+        name: torch.cat([getattr(part, name) for part in parts])
+        for name in ("prompt_ids", "prompt_lengths", "completion_ids", "completion_lengths")
+    }
+    prompt_of = torch.cat([part.prompt_of + start for part, start in zip(parts, starts, strict=True)])
+    weighted = any(part.weight is not None for part in parts)
+    return Sequences(**joined, prompt_of=prompt_of, weight=torch.cat([part.token_weight for part in parts]) if weighted else None)
+
+
+def _joined_laws(laws: Sequence[Law | None], parts: Sequence[Rollout]) -> Law | None:
+    """The law of all tokens; where some of the rollouts were filtered, the others have no set."""
+    temperatures = {1.0 if law is None else law.temperature for law in laws}
+    if len(temperatures) > 1:
+        raise ValueError(f"rollouts sampled at the temperatures {sorted(temperatures)} cannot be joined")
+    if all(law is None or law.kept is None for law in laws):
+        return next((law for law in laws if law is not None), None)
+    kept = [
+        Kept(part.sequences.completion_ids[:0], torch.zeros_like(part.sequences.completion_ids))
+        if part.law is None or part.law.kept is None else part.law.kept
+        for part in parts
+    ]
+    return Law(temperatures.pop(), Kept(torch.cat([one.ids for one in kept]), torch.cat([one.lengths for one in kept])))
 
 
 def every_pair(sequences: Sequences, reward: Tensor, weight: Tensor | None = None) -> PreferenceBatch:
