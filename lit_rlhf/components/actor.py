@@ -5,10 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from torch import nn
+from torch import Tensor, nn
 
 from lit_rlhf.components.language_model import LanguageModel, as_trained
-from lit_rlhf.types import Sequences, TokenLogps
+from lit_rlhf.types import Law, Sequences, TokenLogps
 
 
 class Actor(nn.Module):
@@ -32,9 +32,20 @@ class Actor(nn.Module):
         """The model's tokenizer."""
         return self.model.tokenizer
 
-    def token_logps(self, sequences: Sequences, entropy: bool = False, collision: bool = False) -> TokenLogps:
-        """log pi(y_t | x, y_<t) of every completion token; entropies and log sum_v pi_v^2 when asked for."""
-        return self.model.token_logps(sequences, entropy, collision)
+    def hidden(self, sequences: Sequences) -> Tensor:
+        """[T, D] the state that each completion token is predicted from."""
+        return self.model.hidden(sequences)
+
+    def token_logps(
+        self,
+        sequences: Sequences,
+        entropy: bool = False,
+        collision: bool = False,
+        law: Law | None = None,
+        hidden: Tensor | None = None,
+    ) -> TokenLogps:
+        """log pi(y_t | x, y_<t) of every completion token, and what else is asked for; see `LanguageModel.token_logps`."""
+        return self.model.token_logps(sequences, entropy, collision, law, hidden)
 
     def head_parity(self, sequences: Sequences) -> float:
         """See `LanguageModel.head_parity`."""

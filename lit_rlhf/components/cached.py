@@ -82,6 +82,11 @@ class Cached(Reference):
             self._compute(sequences.select(torch.tensor(missing, device=device)), [names[index] for index in missing])
         return torch.cat([self._kept[name] for name in names]).to(device)
 
+    def token_kl(self, actor: Actor, sequences: Sequences) -> Tensor | None:
+        """Of the inner reference, which is placed for it: what is kept are log-probs of the tokens alone."""
+        self._place()
+        return self.inner.token_kl(actor, sequences)
+
     def precompute(self, batches: Iterable[Batch]) -> None:
         """Computes and writes what is not on disk yet; every rank does its share and then has those of all."""
         for batch in batches:
@@ -113,13 +118,16 @@ class Cached(Reference):
         return {}
 
     def _compute(self, sequences: Sequences, names: list[bytes]) -> None:
-        if not self._placed:
-            self.inner.to(self._device)
-            self._placed = True
+        self._place()
         values = self.inner.token_logps(sequences).float().cpu()
         self._kept |= dict(zip(names, values.split(sequences.completion_lengths.tolist()), strict=True))
         self._unwritten += dict.fromkeys(names)
         self.computed += len(names)
+
+    def _place(self) -> None:
+        if not self._placed:
+            self.inner.to(self._device)
+            self._placed = True
 
     def _open(self, device: str) -> None:
         """Reads the folder at the first call, when the precision of the arithmetic is known."""

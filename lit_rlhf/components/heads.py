@@ -9,7 +9,9 @@ import torch
 from torch import Tensor, nn
 
 from lit_rlhf.errors import InputError
+from lit_rlhf.functional.linear_kl import Projection
 from lit_rlhf.functional.linear_logps import linear_logps
+from lit_rlhf.types import Law
 
 _SMALL, _LARGE = 2.0**-10, 2.0**20
 _PROBES = (_SMALL, _LARGE, 1.0, -1.0, 5.0, -12.0, 40.0, 0.0)
@@ -23,8 +25,27 @@ class OutputForm:
     scale: float = 1.0
     softcap: float | None = None
 
+    def projected(self, head: nn.Module, hidden: Tensor) -> Projection:
+        """What the logits of the states [T, D] are made of, in the precision of the arithmetic.
+
+        Args:
+            head: the linear map W, b.
+            hidden: [T, D]
+        """
+        kind = hidden.device.type
+        dtype = torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else head.weight.dtype
+        hidden = hidden if self.before == 1.0 else hidden * self.before
+        bias = getattr(head, "bias", None)
+        return Projection(hidden.to(dtype), head.weight.to(dtype), bias, self.softcap, self.scale)
+
     def logps(
-        self, head: nn.Module, hidden: Tensor, targets: Tensor, entropy: bool, collision: bool
+        self,
+        head: nn.Module,
+        hidden: Tensor,
+        targets: Tensor,
+        entropy: bool = False,
+        collision: bool = False,
+        law: Law | None = None,
     ) -> tuple[Tensor, Tensor | None, Tensor | None]:
         """log softmax(z)[target], entropies or None, log sum_v p_v^2 or None: [T] each, in nats.
 
@@ -35,14 +56,14 @@ class OutputForm:
             hidden: [T, D]
             targets: [T] token ids.
             entropy: whether to compute the entropies.
-            collision: whether to compute log sum_v p_v^2, p = softmax(z), without gradient.
+            collision: whether to compute log sum_v p_v^2, p the softmax, without gradient.
+            law: softmax(z / temperature) over the kept tokens instead.
         """
-        kind = hidden.device.type
-        dtype = torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else head.weight.dtype
-        hidden = hidden if self.before == 1.0 else hidden * self.before
+        given, law = self.projected(head, hidden), law or Law()
+        kept = {} if law.kept is None else {"kept_ids": law.kept.ids, "kept_lengths": law.kept.lengths}
         return linear_logps(
-            hidden.to(dtype), head.weight.to(dtype), targets, bias=getattr(head, "bias", None), softcap=self.softcap,
-            scale=self.scale, entropy=entropy, collision=collision,
+            given.hidden, given.weight, targets, bias=given.bias, softcap=given.softcap, scale=given.scale,
+            entropy=entropy, collision=collision, temperature=law.temperature, **kept,
         )
 
 

@@ -17,7 +17,8 @@ from lit_rlhf.components.origin import Origin
 from lit_rlhf.components.reading import quiet
 from lit_rlhf.components.saving import savable_generation, save_description, save_model
 from lit_rlhf.errors import InputError
-from lit_rlhf.types import Sequences, TokenLogps
+from lit_rlhf.functional.linear_kl import linear_kl
+from lit_rlhf.types import Law, Sequences, TokenLogps
 
 Dtype = Literal["float32", "bfloat16", "float16", "float64"]
 
@@ -152,9 +153,18 @@ class LanguageModel(nn.Module):
         if self.generation_config is not None and not {*ids} <= {*self.stop_ids}:
             self.generation_config.eos_token_id = sorted({*self.stop_ids, *ids})
 
+    @property
+    def backbone(self) -> Any:
+        """The transformers model without its output head."""
+        return self.base if self.form is None else self.base.base_model
+
+    @property
+    def output_head(self) -> nn.Module:
+        """The linear map W, b from a state to the logits that `form` completes."""
+        return self.base.get_output_embeddings()
+
     def _backbone(self, input_ids: Tensor) -> Tensor:
-        backbone = self.base if self.form is None else self.base.base_model
-        return backbone(input_ids=input_ids, use_cache=False).last_hidden_state
+        return self.backbone(input_ids=input_ids, use_cache=False).last_hidden_state
 
     # ---- states and log-probs
 
@@ -176,10 +186,49 @@ class LanguageModel(nn.Module):
         rows = Sequences(sequences.prompt_ids, lengths, ends, torch.ones_like(lengths), each)
         return self.layout.states(self._backbone, rows, lengths - 1, torch.ones_like(lengths))
 
-    def token_logps(self, sequences: Sequences, entropy: bool = False, collision: bool = False) -> TokenLogps:
-        """log pi of completion tokens in nats; see `OutputForm.logps` for what else may be asked for."""
-        head = self.base.get_output_embeddings()
-        return TokenLogps(*self.form.logps(head, self.hidden(sequences), sequences.completion_ids, entropy, collision))
+    def token_logps(
+        self,
+        sequences: Sequences,
+        entropy: bool = False,
+        collision: bool = False,
+        law: Law | None = None,
+        hidden: Tensor | None = None,
+    ) -> TokenLogps:
+        """log pi of completion tokens in nats; see `OutputForm.logps` for what else may be asked for.
+
+        Args:
+            sequences: S completions of N prompts.
+            entropy: of pi at temperature 1, unfiltered, as `values` are.
+            collision: of the same distribution.
+            law: by which the tokens were sampled; `acting` is filled with their log-probs under it.
+            hidden: [T, D] what `hidden` gave for these sequences, where a caller has it.
+        """
+        head, ids = self.output_head, sequences.completion_ids
+        hidden = self.hidden(sequences) if hidden is None else hidden
+        values, entropies, collisions = self.form.logps(head, hidden, ids, entropy, collision)
+        acting = None if law is None else self.form.logps(head, hidden, ids, law=law)[0]
+        return TokenLogps(values, entropies, collisions, acting)
+
+    @torch.no_grad()
+    def token_kl(
+        self, sequences: Sequences, other: LanguageModel, hidden: Tensor | None = None, others: Tensor | None = None
+    ) -> Tensor:
+        """[T] KL(pi || u) of the next-token distributions at every completion token, in nats, over the vocabulary.
+
+        Args:
+            sequences: S completions of N prompts.
+            other: u
+            hidden: [T, D] the states of this model, where a caller has them.
+            others: [T, D'] those of the other.
+
+        Raises:
+            InputError: the two have other numbers of tokens.
+        """
+        hidden = self.hidden(sequences) if hidden is None else hidden
+        others = other.hidden(sequences) if others is None else others
+        refuse_other_size(self, other)
+        own, its = self.form.projected(self.output_head, hidden), other.form.projected(other.output_head, others)
+        return linear_kl(own, its)
 
     @torch.no_grad()
     def head_parity(self, sequences: Sequences) -> float:
@@ -229,6 +278,16 @@ def refuse_other_tokens(model: LanguageModel, trained: LanguageModel, key: str) 
         raise InputError(
             f"{key}: {name} has other tokens than the actor ({token!r} is {own.get(token)} there and {its.get(token)} "
             "here): it would read other texts. Name a model with the actor's tokenizer"
+        )
+
+
+def refuse_other_size(model: LanguageModel, other: LanguageModel) -> None:
+    """Raises: InputError: the output heads have other numbers of tokens, so that distributions cannot be compared."""
+    own, its = len(model.output_head.weight), len(other.output_head.weight)
+    if own != its:
+        raise InputError(
+            f"model.reference: the policy's output head has {own} tokens and that of {other.source or 'the reference'} "
+            f"{its}; distributions over them cannot be compared. Name a model with a head of the same size"
         )
 
 

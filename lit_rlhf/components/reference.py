@@ -40,6 +40,9 @@ class Reference(ABC):
     def token_logps(self, sequences: Sequences) -> Tensor:
         """[T] in nats, without gradient."""
 
+    def token_kl(self, actor: Actor, sequences: Sequences) -> Tensor | None:
+        """[T] KL(pi || u) over the vocabulary at every completion token, in nats; None where u is not known so well."""
+
     def to(self, device: torch.device | str) -> None:
         """Moves the weights."""
 
@@ -69,6 +72,9 @@ class _OwnModel(Reference):
     @torch.no_grad()
     def token_logps(self, sequences: Sequences) -> Tensor:
         return self.model.token_logps(sequences).values
+
+    def token_kl(self, actor: Actor, sequences: Sequences) -> Tensor:
+        return actor.model.token_kl(sequences, self.model)
 
     def to(self, device: torch.device | str) -> None:
         self.model.to(device)
@@ -146,6 +152,13 @@ class AdapterOff(Reference):
     def token_logps(self, sequences: Sequences) -> Tensor:
         with _evaluating(self._trained.net), self._trained.net.disable_adapter():
             return self._trained.token_logps(sequences).values
+
+    @torch.no_grad()
+    def token_kl(self, actor: Actor, sequences: Sequences) -> Tensor:
+        model = actor.model
+        with _evaluating(model.net), model.net.disable_adapter():
+            others = model.hidden(sequences)
+        return model.token_kl(sequences, model, others=others)
 
 
 class EMA(FrozenCopy):
