@@ -13,7 +13,8 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from lit_rlhf.errors import InputError
-from lit_rlhf.types import Batch, Evidence, Observation, Rollout, Unit
+from lit_rlhf.losses.evidence import acting_logps, behaviour_logps
+from lit_rlhf.types import Batch, Evidence, Observation, Unit
 
 
 @dataclass(frozen=True)
@@ -196,17 +197,17 @@ class Prior(Wrapper):
 
 @dataclass(frozen=True)
 class AgainstBehaviour(Wrapper):
-    """The behaviour's law, recorded with a rollout, as the base measure u (REBEL, PMD, SPPO)."""
+    """The behaviour's law, recorded with a rollout, as the base measure u (REBEL, PMD, SPPO).
+
+    pi is the policy under that law too: its temperature, its kept tokens. Pairs have it through `PreferenceBatch.drawn`.
+    """
 
     @property
     def needs(self) -> frozenset[str]:
         return (self.head.needs - {"reference"}) | {"behaviour"}
 
-    def seen(self, evidence: Evidence, batch: Rollout) -> Evidence:
-        behaviour = getattr(batch, "behaviour", None)
-        if behaviour is None:
-            raise InputError(
-                "AgainstBehaviour reads the log-probabilities recorded with a rollout, and a "
-                f"{type(batch).__name__} has none; train on rollouts, or give a reference"
-            )
-        return dataclasses.replace(evidence, reference=behaviour)
+    def seen(self, evidence: Evidence, batch: Batch) -> Evidence:
+        behaviour, policy = behaviour_logps(batch, self), evidence.policy
+        if policy is not None:
+            policy = dataclasses.replace(policy, values=acting_logps(evidence, batch))
+        return dataclasses.replace(evidence, policy=policy, reference=behaviour)

@@ -11,7 +11,7 @@ from torch import Tensor
 from lit_rlhf.errors import InputError
 from lit_rlhf.functional import segment
 from lit_rlhf.functional.udrra import implicit_reward, over_completions
-from lit_rlhf.types import Batch, Evidence, PreferenceBatch, ScoredBatch
+from lit_rlhf.types import Batch, Evidence, PreferenceBatch, Rollout, ScoredBatch
 
 Reduce = Literal["sum", "mean"]
 """Whether the log-ratios of a completion's tokens are added or averaged (length normalisation)."""
@@ -49,6 +49,41 @@ def counted(values: Tensor, batch: Batch) -> Tensor:
 def policy_logps(evidence: Evidence, batch: Batch) -> Tensor:
     """[T] log pi of the tokens that count."""
     return counted(required(evidence, "policy").values, batch)
+
+
+def acting_logps(evidence: Evidence, batch: Batch) -> Tensor:
+    """[T] log pi of the tokens that count, under the law that sampled them: what a ratio to the behaviour is made of.
+
+    Raises:
+        InputError: the batch was sampled under a law of its own, and the policy was not scored under it.
+    """
+    policy, rollout = required(evidence, "policy"), drawn(batch)
+    if policy.acting is None and rollout is not None and rollout.law is not None:
+        raise InputError(
+            "the rollout was sampled at its own temperature or from filtered tokens, and the policy was scored without "
+            "them; ask for token_logps(..., law=rollout.law)"
+        )
+    return counted(policy.values if policy.acting is None else policy.acting, batch)
+
+
+def drawn(batch: Batch) -> Rollout | None:
+    """The rollout that the batch is, or was made of; None where its sequences were given."""
+    return batch if isinstance(batch, Rollout) else getattr(batch, "drawn", None)
+
+
+def behaviour_logps(batch: Batch, owner: object) -> Tensor:
+    """[T] log-probs recorded with the rollout, of the tokens that count.
+
+    Raises:
+        InputError: there is no rollout.
+    """
+    rollout = drawn(batch)
+    if rollout is None:
+        raise InputError(
+            f"{type(owner).__name__} reads the log-probabilities recorded with a rollout, and a "
+            f"{type(batch).__name__} has none; train on rollouts, or choose a head of given data"
+        )
+    return counted(rollout.behaviour, batch)
 
 
 def policy_statistic(evidence: Evidence, batch: Batch, name: str) -> Tensor:

@@ -9,7 +9,7 @@ import torch
 from torch.nn.functional import logsigmoid
 
 from lit_rlhf.errors import InputError
-from lit_rlhf.functional import kl
+from lit_rlhf.functional import kl, segment
 from lit_rlhf.losses.base import LossHead, LossOutput, Term
 from lit_rlhf.losses.evidence import Reduce, completion_logps, counted, ends, policy_logps, policy_statistic, required
 from lit_rlhf.losses.metrics import mean
@@ -155,10 +155,12 @@ class ValueLoss(Regulariser):
         return "token"
 
     def __call__(self, evidence: Evidence, batch: Rollout) -> LossOutput:
-        values, returns = counted(required(evidence, "values"), batch), counted(required(batch, "returns"), batch)
-        error, weight = (values - returns).square(), batch.token_weight
+        weight = batch.token_weight
+        values, returns = (segment.counted(required(source, name), weight) for source, name in
+                           ((evidence, "values"), (batch, "returns")))
+        error = (values - returns).square()
         if self.clip is not None:
-            before = counted(required(batch, "values"), batch)
+            before = segment.counted(required(batch, "values"), weight)
             near = before + (values - before).clamp(-self.clip, self.clip)
             error = torch.maximum(error, (near - returns).square())
         return LossOutput((Term("value", (weight * error).sum() / 2, "token"),), (mean("value_error", error, weight),))

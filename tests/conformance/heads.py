@@ -41,9 +41,20 @@ def variants(cls: type[LossHead]) -> Iterator[tuple[str, LossHead]]:
     yield cls.__name__, cls()
     hints = get_type_hints(cls)
     for field in dataclasses.fields(cls):
+        inner = get_args(hints[field.name])
+        if field.default is None and float in inner:
+            yield _number(cls, field.name)
         for value in _others(hints[field.name], field.default):
             shown = value if isinstance(value, str | int | float) else type(value).__name__
             yield f"{cls.__name__}-{field.name}={shown}", cls(**{field.name: value})
+
+
+def _number(cls: type[LossHead], name: str) -> tuple[str, LossHead]:
+    """With an optional number: 1/2, or 3 where it must be greater than 1."""
+    try:
+        return f"{cls.__name__}-{name}=0.5", cls(**{name: 0.5})
+    except InputError:
+        return f"{cls.__name__}-{name}=3.0", cls(**{name: 3.0})
 
 
 def _others(hint: Any, default: Any) -> list[Any]:
@@ -54,8 +65,6 @@ def _others(hint: Any, default: Any) -> list[Any]:
     if hint is float:
         return [0.25] if default == 0 else []
     inner = [kind for kind in get_args(hint) if kind is not type(None)]
-    if default is None and float in inner:
-        return [0.5]
     return [made() for kind in inner if isinstance(kind, type) and default is None for made in concrete(kind)]
 
 

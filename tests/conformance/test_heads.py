@@ -15,7 +15,7 @@ from lit_rlhf.algorithms.base import Algorithm
 from lit_rlhf.errors import InputError
 from lit_rlhf.losses.base import AgainstBehaviour, Prior, Scaled, Sum
 from lit_rlhf.losses.regularisers import NLL
-from lit_rlhf.types import Batch, Evidence, PreferenceBatch
+from lit_rlhf.types import Batch, Evidence, PreferenceBatch, Rollout
 
 HEADS = {name: head for name, head in every_head().items() if kind_of(head)}
 TRAINED = {"policy", "score", "values", "log_partition"}
@@ -60,7 +60,7 @@ def test_sizes_are_pairwise_different():
     assert len(set(sizes)) == len(sizes)
 
 
-@pytest.mark.parametrize("kind", ["pairs", "scores", "labels", "rollout"])
+@pytest.mark.parametrize("kind", ["pairs", "scores", "labels", "rollout", "drawn"])
 def test_batches_and_evidence_move_whole_and_come_back_the_same(kind, parts):
     batch = world(kind)
     for container in (batch, parts(batch)):
@@ -155,15 +155,47 @@ def test_tokens_of_weight_zero_do_not_leak(head, parts):
     def poisoned(given: Batch):
         evidence = parts(given)
         where = given.sequences.token_weight == 0
-        fields = {name: getattr(evidence.policy, name) for name in ("values", *STATISTICS)}
+        fields = {name: getattr(evidence.policy, name) for name in ("values", "acting", *STATISTICS)}
         policy = type(evidence.policy)(**{name: value.masked_fill(where, torch.nan) for name, value in fields.items()})
         others = {name: getattr(evidence, name).masked_fill(where, torch.nan) for name in ("reference", "values")}
         return dataclasses.replace(evidence, policy=policy, **others)
 
     poisoned.zero_grad, poisoned.named_parameters = parts.zero_grad, parts.named_parameters
-    close(numbers(step(head, poisoned, [batch])), numbers(step(head, parts, [batch])))
+    spoiled = with_drawn(batch, lambda rollout: _unknown(rollout, masked))
+    close(numbers(step(head, poisoned, [spoiled])), numbers(step(head, parts, [batch])))
     slope = gradient(head, parts, [batch])
-    for name, value in gradient(head, poisoned, [batch]).items():
+    for name, value in gradient(head, poisoned, [spoiled]).items():
+        assert torch.equal(value, slope[name]), name
+
+
+def with_drawn(batch, change):
+    """The batch with its rollout changed, or itself where it has none."""
+    if isinstance(batch, PreferenceBatch):
+        return batch if batch.drawn is None else dataclasses.replace(batch, drawn=change(batch.drawn))
+    return change(batch) if isinstance(batch, Rollout) else batch
+
+
+def _unknown(rollout, where):
+    """NaN at these tokens."""
+    given = {name: getattr(rollout, name) for name in Rollout.per_token}
+    return dataclasses.replace(
+        rollout, **{name: value.masked_fill(where, torch.nan) for name, value in given.items() if value is not None}
+    )
+
+
+@heads
+def test_rewards_and_credits_of_sequences_of_weight_zero_do_not_leak(head, parts):
+    batch = world(kind_of(head))
+    if not isinstance(batch, Rollout):
+        return
+    rows = torch.isin(batch.sequences.prompt_of, torch.tensor([1, 3]))
+    given = dataclasses.replace(batch, weight=batch.sequence_weight.masked_fill(rows, 0.0))
+    where = rows.repeat_interleave(given.sequences.completion_lengths)
+    credits = {name: getattr(given, name).masked_fill(where, torch.nan) for name in ("advantages", "returns")}
+    unknown = dataclasses.replace(given, reward=given.reward.masked_fill(rows, torch.nan), **credits)
+    close(numbers(step(head, parts, [unknown])), numbers(step(head, parts, [given])))
+    slope = gradient(head, parts, [given])
+    for name, value in gradient(head, parts, [unknown]).items():
         assert torch.equal(value, slope[name]), name
 
 
@@ -174,13 +206,14 @@ def test_nothing_is_read_that_is_not_named(head, parts):
     expected = head(evidence, batch)
     unread = {name: torch.full_like(getattr(evidence, name), torch.nan) for name in POISON - head.needs}
     policy = evidence.policy
-    for name in set(STATISTICS) - head.needs:
+    acting = set() if head.needs & {"behaviour", "advantages"} else {"acting"}
+    for name in (set(STATISTICS) | acting) - head.needs:
         policy = dataclasses.replace(policy, **{name: torch.full_like(getattr(policy, name), torch.nan)})
     poisoned = dataclasses.replace(evidence, policy=policy if "policy" in head.needs else None, **unread)
     absent = dataclasses.replace(evidence, policy=policy if "policy" in head.needs else None, **dict.fromkeys(unread))
     known = {field.name for field in dataclasses.fields(batch)} & ({"reward_gap", "reward"} | SAMPLED)
     labelled = {"reward"} if "label" in head.needs else set()
-    fields = known - head.needs - labelled
+    fields = known - head.needs - labelled - {"opponent"}
     spoiled = dataclasses.replace(batch, **{name: torch.full_like(getattr(batch, name), torch.nan) for name in fields})
     for seen in (poisoned, absent):
         output = head(seen, spoiled)
@@ -203,10 +236,10 @@ def test_what_is_named_is_refused_or_missed_when_it_is_not_there(head, parts):
             head(evidence, dataclasses.replace(batch, **{need: None}))
     if isinstance(head, AgainstBehaviour) and not _reads_a_reference(head.head, evidence, batch):
         return
-    for need in head.needs & {"reward", "label", "behaviour"}:
+    for need in head.needs & {"reward", "label", "behaviour", "opponent"}:
         name = "reward" if need == "label" else need
-        other = dataclasses.replace(batch, **{name: getattr(batch, name).flip(0)})
-        assert numbers_of(head, evidence, other) != numbers_of(head, evidence, batch)
+        other = flipped(batch, name) if hasattr(batch, name) else with_drawn(batch, lambda rollout: flipped(rollout, name))
+        assert all_numbers_of(head, evidence, other) != all_numbers_of(head, evidence, batch)
     if "group" in head.needs:
         single = batch.select(torch.tensor([0]))
         with pytest.raises(InputError, match="two or more"):
@@ -218,9 +251,19 @@ def _reads_a_reference(head, evidence, batch):
     return numbers_of(head, evidence, batch) != numbers_of(head, other, batch)
 
 
+def flipped(batch, name):
+    """The batch with one field from its end to its start."""
+    return dataclasses.replace(batch, **{name: getattr(batch, name).flip(0)})
+
+
 def numbers_of(head, evidence, batch):
     """The totals of the terms."""
     return [term.total.item() for term in head(evidence, batch).terms]
+
+
+def all_numbers_of(head, evidence, batch):
+    """The totals of terms and metrics."""
+    return numbers_of(head, evidence, batch) + [metric.total.item() for metric in head(evidence, batch).metrics]
 
 
 @heads
@@ -230,11 +273,13 @@ def test_the_gradient_reaches_the_trained_parts_and_nothing_else(head, parts):
     leaves = {name: getattr(evidence, name).detach().requires_grad_() for name in TRAINED - {"policy"}}
     values = evidence.policy.values.detach().requires_grad_()
     entropy, collision = (getattr(evidence.policy, name).detach().requires_grad_() for name in STATISTICS)
-    policy = type(evidence.policy)(values, entropy, collision)
+    acting = evidence.policy.acting.detach().requires_grad_()
+    policy = type(evidence.policy)(values, entropy, collision, acting)
     output = head(dataclasses.replace(evidence, policy=policy, **leaves), batch)
     sum(term.total for term in output.terms).backward()
-    reached = {name for name, leaf in (leaves | {"policy": values, "entropy": entropy}).items()
+    reached = {name for name, leaf in (leaves | {"entropy": entropy}).items()
                if leaf.grad is not None and bool(leaf.grad.any())}
+    reached |= {"policy" for leaf in (values, acting) if leaf.grad is not None and bool(leaf.grad.any())}
     assert reached and reached <= head.needs and collision.grad is None
     assert reached >= head.needs & (TRAINED - {"policy"})
     assert reached & {"policy", "entropy"} or "policy" not in head.needs

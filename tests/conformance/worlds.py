@@ -16,7 +16,7 @@ from lit_rlhf.losses.base import LossHead
 from lit_rlhf.types import Batch, Evidence, PreferenceBatch, Rollout, ScoredBatch, Sequences, every_pair
 
 PER_PROMPT = (3, 2, 4, 2, 3)
-SAMPLED = {"behaviour", "advantages", "returns"}
+SAMPLED = {"behaviour", "advantages", "returns", "opponent"}
 PAIRED = {"chosen", "reward_gap"}
 
 
@@ -32,8 +32,9 @@ class Parts(nn.Module):
     def forward(self, batch: Batch) -> Evidence:
         sequences = batch.sequences
         score, values, partition = self.of_token
+        policy = self.policy.token_logps(sequences, entropy=True, collision=True)
         return Evidence(
-            policy=self.policy.token_logps(sequences, entropy=True, collision=True),
+            policy=dataclasses.replace(policy, acting=0.8 * policy.values - 0.1),
             reference=self.reference.token_logps(sequences).values.detach(),
             score=segment_sum(score[sequences.completion_ids], sequences.completion_lengths),
             values=values[sequences.completion_ids],
@@ -45,7 +46,8 @@ def kind_of(head: LossHead) -> str | None:
     """The container that has what a head reads; None where no container has it all."""
     needs = head.needs
     if needs & PAIRED:
-        return None if needs & (SAMPLED | {"reward", "label", "group"}) else "pairs"
+        other = needs & {"advantages", "returns", "reward", "label", "group"}
+        return None if other else "drawn" if needs & SAMPLED else "pairs"
     return "rollout" if needs & SAMPLED else "labels" if "label" in needs else "scores"
 
 
@@ -64,7 +66,7 @@ def sequences(weighted: bool = True) -> Sequences:
 
 
 def world(kind: str, weighted: bool = True) -> Batch:
-    """A batch of `pairs`, `scores`, `labels` or a `rollout`; soft labels, a tie, several responses to a prompt."""
+    """A batch of `pairs`, `scores`, `labels`, a `rollout` or pairs `drawn` from one; soft labels, a tie, uneven groups."""
     draw = torch.Generator().manual_seed(5)
     given = sequences(weighted)
     reward = torch.randn(len(given.completion_lengths), generator=draw)
@@ -76,8 +78,11 @@ def world(kind: str, weighted: bool = True) -> Batch:
     if kind == "scores":
         return ScoredBatch(given, reward, law)
     tokens = [torch.randn(len(given.completion_ids), generator=draw) for _ in range(3)]
-    behaviour = Bigram(6).token_logps(given).values.detach()
-    return Rollout(given, behaviour, reward, values=tokens[0], advantages=tokens[1], returns=tokens[2], weight=law)
+    rollout = Rollout(
+        given, Bigram(6).token_logps(given).values.detach(), reward, values=tokens[0], advantages=tokens[1],
+        returns=tokens[2], weight=law, opponent=torch.arange(len(reward)) % 2 == 0,
+    )
+    return dataclasses.replace(pairs(given, reward, draw, weighted), drawn=rollout) if kind == "drawn" else rollout
 
 
 def pairs(given: Sequences, reward: Tensor, draw: torch.Generator, weighted: bool) -> PreferenceBatch:
@@ -100,7 +105,7 @@ def _joined(first: Batch | Sequences, second: Batch | Sequences, shifts: dict[st
     fields = {}
     for name in (field.name for field in dataclasses.fields(first)):
         one, two = getattr(first, name), getattr(second, name)
-        if isinstance(one, Sequences):
+        if isinstance(one, Sequences | Rollout):
             one = _joined(one, two, shifts)
         elif one is not None:
             one = torch.cat([one, two + shifts.get(name, 0)])
