@@ -4,18 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 from dataclasses import dataclass
-from typing import ClassVar
-
 import torch
 from torch import Tensor
 
 from lit_rlhf.credit.base import Credited, CreditStep
-from lit_rlhf.credit.counting import constant_over_tokens, own, refuse_single_samples, totals, with_weight_zero
+from lit_rlhf.credit.counting import constant_over_tokens, own, refuse_single_samples, totals
 from lit_rlhf.errors import InputError
 from lit_rlhf.functional import advantages as ragged
-from lit_rlhf.functional.segment import sum_by
-from lit_rlhf.losses.base import Metric
-from lit_rlhf.losses.metrics import mean
 from lit_rlhf.types import Rollout
 
 
@@ -70,37 +65,3 @@ class GroupRelative(OfGroup):
 
     def advantages(self, total: Tensor, group: Tensor, count: int) -> Tensor:
         return ragged.group_relative(total, group, count, self.epsilon if self.std else None)
-
-
-@dataclass(frozen=True)
-class DropConstantGroups(CreditStep):
-    """Groups whose rewards are all equal get weight 0: they have no gradient, and would count in what it is divided by.
-
-    See "DAPO" by Yu et al. (https://arxiv.org/abs/2503.14476), equation 11, for filling their places with new prompts.
-    """
-
-    needs: ClassVar[frozenset[str]] = frozenset({"group"})
-    gives: ClassVar[frozenset[str]] = frozenset({"weight"})
-
-    def __call__(self, rollout: Rollout) -> Credited:
-        refuse_single_samples(rollout, self)
-        constant = constant_groups(rollout)
-        dropped = with_weight_zero(rollout, constant[rollout.sequences.prompt_of])
-        return Credited(dropped, (mean("dropped_groups", constant.to(rollout.reward.dtype), torch.ones_like(constant)),))
-
-
-def constant_groups(rollout: Rollout) -> Tensor:
-    """[N] bool: no two of the prompt's samples that count differ in reward, so they say nothing of which is better."""
-    rows, count = own(rollout).nonzero()[:, 0], len(rollout.sequences.prompt_lengths)
-    reward, group = rollout.reward[rows], rollout.sequences.prompt_of[rows]
-    low, high = (
-        reward.new_zeros(count).scatter_reduce(0, group, reward, reduce, include_self=False) for reduce in ("amin", "amax")
-    )
-    return low == high
-
-
-def zero_variance(rollout: Rollout) -> Metric:
-    """Share of constant groups among those of two samples or more that count."""
-    counts = own(rollout).to(rollout.reward.dtype)
-    size = sum_by(counts, rollout.sequences.prompt_of, len(rollout.sequences.prompt_lengths))
-    return mean("zero_variance_groups", constant_groups(rollout).to(counts.dtype), (size > 1).to(counts.dtype))

@@ -14,9 +14,8 @@ from lit_rlhf.credit.counting import Timeline, own, own_token_weight
 from lit_rlhf.credit.statistics import moments
 from lit_rlhf.errors import InputError
 from lit_rlhf.functional import advantages as ragged
-from lit_rlhf.functional.value import spread
+from lit_rlhf.functional.value import explained_variance
 from lit_rlhf.losses.base import Metric
-from lit_rlhf.losses.metrics import mean
 from lit_rlhf.types import Rollout
 
 
@@ -53,7 +52,7 @@ class GAE(CreditStep):
         found = ragged.gae(token_rewards(rollout, time), values, time.lengths, self.gamma, self.lam, after)
         advantages, returns = time.back(found), time.back(found + values)
         credited = dataclasses.replace(rollout, advantages=advantages, returns=returns)
-        return Credited(credited, of_returns(credited))
+        return Credited(credited, (explained(credited),))
 
     def after(self, rollout: Rollout, values: Tensor, lengths: Tensor) -> Tensor:
         """[S] V after the last token: 0 of finished completions, V before their last token of others."""
@@ -83,8 +82,7 @@ class RewardToGo(CreditStep):
     def __call__(self, rollout: Rollout) -> Credited:
         time = Timeline.of(rollout)
         returns = time.back(ragged.reward_to_go(token_rewards(rollout, time), time.lengths, self.gamma))
-        credited = dataclasses.replace(rollout, advantages=returns, returns=returns)
-        return Credited(credited, of_returns(credited))
+        return Credited(dataclasses.replace(rollout, advantages=returns, returns=returns))
 
 
 def refuse_no_rate(step: CreditStep, *names: str) -> None:
@@ -101,12 +99,8 @@ def token_rewards(rollout: Rollout, time: Timeline) -> Tensor:
     return ragged.due_at_end(reward, time.lengths, given)
 
 
-def of_returns(rollout: Rollout) -> tuple[Metric, ...]:
-    """Mean return and value of a token, and the share of the returns' variance that the values explain."""
+def explained(rollout: Rollout) -> Metric:
+    """Share of the variance of the returns that the critic's values explain, over the tokens of all ranks."""
     weight, returns, values = own_token_weight(rollout), rollout.returns, rollout.values
-    average = mean("returns", returns, weight)
-    if values is None:
-        return (average,)
-    whole = spread(returns, weight, moments(returns, weight).mean)
-    missed = spread(returns - values, weight, moments(returns - values, weight).mean)
-    return average, mean("values", values, weight), Metric("explained_variance", whole - missed, whole)
+    means = (moments(returns, weight).mean, moments(returns - values, weight).mean)
+    return Metric("explained_variance", *explained_variance(values, returns, weight, *means))

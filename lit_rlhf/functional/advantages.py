@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from lit_rlhf.functional import udrra
-from lit_rlhf.functional.segment import mean_by, owner
+from lit_rlhf.functional.segment import mean_by, owner, segment_sum
 
 
 def due_at_end(reward: Tensor, lengths: Tensor, token_reward: Tensor | None = None) -> Tensor:
@@ -75,3 +75,14 @@ def group_relative(values: Tensor, group: Tensor, count: int, epsilon: float | N
     if epsilon is not None:
         centred = centred / (mean_by(centred.square(), group, count).sqrt()[group] + epsilon)
     return centred.to(values.dtype)
+
+
+def win_rates(reward: Tensor, group: Tensor, other: Tensor, other_group: Tensor, count: int, scale: float) -> Tensor:
+    """[n] mean_m sigma((r - r'_m) / scale) over the `other` [m] rewards of the same group; NaN where there are none."""
+    order = other_group.argsort(stable=True)
+    sizes = torch.bincount(other_group, minlength=count)
+    faced = sizes[group]
+    starts = torch.repeat_interleave((sizes.cumsum(0) - sizes)[group] - (faced.cumsum(0) - faced), faced)
+    against = order[starts + torch.arange(len(starts), device=order.device)]
+    wins = torch.sigmoid((reward[owner(faced)] - other[against]) / scale)
+    return segment_sum(wins, faced) / faced

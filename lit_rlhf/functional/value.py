@@ -12,17 +12,13 @@ def spread(values: Tensor, weight: Tensor, mean: Tensor) -> Tensor:
     return (weight * counted(values - mean, weight).square()).sum()
 
 
-def weighted_mean(values: Tensor, weight: Tensor) -> Tensor:
-    """[] sum_t w_t x_t / sum_t w_t; 0 where all weights are 0."""
-    mass = weight.sum()
-    return (weight * counted(values, weight)).sum() / mass.where(mass > 0, mass.new_ones(()))
+def explained_variance(
+    values: Tensor, returns: Tensor, weight: Tensor, mean_return: Tensor, mean_error: Tensor
+) -> tuple[Tensor, Tensor]:
+    """[], [] numerator and denominator of 1 - Var(R - V) / Var(R), sums over the tokens given.
 
-
-def explained_variance(values: Tensor, returns: Tensor, weight: Tensor) -> Tensor:
-    """[] 1 - Var(R - V) / Var(R): 1 of a perfect critic, 0 of a constant, negative of one that misleads.
-
-    NaN where the returns do not vary.
+    The ratio is 1 of a perfect critic, 0 of a constant, negative of one that misleads. With the means of all tokens,
+    numerators and denominators of parts add up to those of the whole.
     """
-    error = returns - values
-    unexplained = spread(error, weight, weighted_mean(error, weight))
-    return 1 - unexplained / spread(returns, weight, weighted_mean(returns, weight))
+    total = spread(returns, weight, mean_return)
+    return total - spread(returns - values, weight, mean_error), total
