@@ -445,6 +445,8 @@ class Evidence(Ragged):
     """[N] learned log Z of each prompt."""
     tau: Tensor | None = None
     """[] a learned temperature."""
+    soft_q: Any = None
+    """`components.soft_q.SoftStates`: what policy and soft critics say of all V next tokens, [chunk, V] at a time."""
     observed: tuple[Observation, ...] | None = None
     """One per statistic the head declares; None lets the head form it from its own batch."""
 
