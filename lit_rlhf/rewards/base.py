@@ -5,6 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import torch
 from torch import Tensor
@@ -63,6 +64,9 @@ class Reward(ABC):
     def to(self, device: torch.device | str) -> None:
         """Moves what it has."""
 
+    def write_to(self, folder: Path) -> None:
+        """The run's folder, told before the first call, for those that keep something in files."""
+
     @abstractmethod
     def __call__(self, responses: Sequence[Response]) -> Scores:
         """The rewards, in order; the scores are on the CPU."""
@@ -79,6 +83,9 @@ class Judge(ABC):
 
     def to(self, device: torch.device | str) -> None:
         """Moves what it has."""
+
+    def write_to(self, folder: Path) -> None:
+        """The run's folder, told before the first call, for those that keep something in files."""
 
     @abstractmethod
     def __call__(self, first: Sequence[Response], second: Sequence[Response]) -> Tensor:

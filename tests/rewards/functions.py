@@ -1,0 +1,108 @@
+"""Functions of a user's, good and bad; those that end processes or hang are called in processes of their own."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import time
+from fractions import Fraction
+
+HANG = 600.0
+
+
+def length(completions, target=0):
+    return [len(text) - target for text in completions]
+
+
+def told(prompts, completions, answer, colour, finished, completion_ids, groups, **columns):
+    """Refuses what it was not promised."""
+    assert prompts == ["why?"] * len(completions) and finished == [True] * len(completions)
+    assert columns == {"bonus": 2.0}
+    return [float(a) + len(c or "") + len(ids) + 100 * g for a, c, ids, g in zip(answer, colour, completion_ids, groups, strict=True)]
+
+
+def bad(completions):
+    """Wrong on the completion that says how."""
+    if "raise" in completions:
+        raise ValueError("no such word")
+    values = {"nan": float("nan"), "inf": float("inf"), "word": "high", "none": None, "half": Fraction(1, 2)}
+    return [values.get(text, len(text)) for text in completions]
+
+
+def tensor(completions):
+    import torch
+
+    return torch.tensor([len(text) for text in completions])
+
+
+def members(groups):
+    """The size of the call."""
+    return [len(groups)] * len(groups)
+
+
+def count(completions):
+    return [1.0] * (len(completions) + completions.count("more"))
+
+
+def mean(completions):
+    return float(len(completions))
+
+
+def one(response, scale=1.0):
+    if response.text == "hang":
+        time.sleep(HANG)
+    if response.text == "die":
+        os._exit(3)
+    if response.text == "raise":
+        raise ValueError("no such word")
+    return scale * len(response.text)
+
+
+def process(response):
+    return os.getpid()
+
+
+async def together(response):
+    """Ends once as many calls are under way as its response says."""
+    global _waiting
+    _waiting += 1
+    while _waiting < int(response.text):
+        await asyncio.sleep(0.001)
+    return _waiting
+
+
+async def stuck(response):
+    if response.text == "hang":
+        await asyncio.sleep(HANG)
+    if response.text == "raise":
+        raise ValueError("no such word")
+    return len(response.text)
+
+
+async def batched(completions):
+    await asyncio.sleep(0)
+    return [len(text) for text in completions]
+
+
+class Flaky:
+    """Raises the first times that it is called."""
+
+    def __init__(self, times: int = 1) -> None:
+        self.left = times
+
+    def __call__(self, completions):
+        self.left -= 1
+        if self.left >= 0:
+            raise ConnectionError("try again")
+        return [len(text) for text in completions]
+
+
+class Scaled:
+    def __init__(self, scale: float = 1.0) -> None:
+        self.scale = scale
+
+    def __call__(self, completions):
+        return [self.scale * len(text) for text in completions]
+
+
+_waiting = 0
