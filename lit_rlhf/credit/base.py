@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -17,7 +18,7 @@ class Credited:
 
     rollout: Rollout
     metrics: tuple[Metric, ...] = ()
-    """Sums of this rank; names are logged under `rollout/`."""
+    """Sums of this rank; `credited` puts `rollout/` before the names."""
 
 
 class CreditStep(ABC):
@@ -46,5 +47,5 @@ def credited(rollout: Rollout, steps: Sequence[CreditStep]) -> Credited:
     for step in steps:
         done = step(rollout)
         rollout = done.rollout
-        metrics += done.metrics
+        metrics += (dataclasses.replace(metric, name=f"rollout/{metric.name}") for metric in done.metrics)
     return Credited(rollout, tuple(metrics))

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+from abc import abstractmethod
 from dataclasses import dataclass
+
 import torch
 from torch import Tensor
 
@@ -20,9 +22,9 @@ class OfGroup(CreditStep):
     needs = frozenset({"group"})
     gives = frozenset({"advantages"})
 
+    @abstractmethod
     def advantages(self, total: Tensor, group: Tensor, count: int) -> Tensor:
         """[n] of the `total` [n] rewards of samples of each `group` [n] in 0..count-1."""
-        raise NotImplementedError
 
     def __call__(self, rollout: Rollout) -> Credited:
         refuse_single_samples(rollout, self)
@@ -37,7 +39,7 @@ class OfGroup(CreditStep):
 class LeaveOneOut(OfGroup):
     """A_k = r_k - mean_{j != k} r_j over a prompt's samples; a sample whose others were all left out has 0.
 
-    See "Back to Basics" by Ahmadian et al. (https://arxiv.org/abs/2402.14740), equation 8 (RLOO).
+    See "Back to Basics" by Ahmadian et al. (https://arxiv.org/abs/2402.14740; RLOO).
     """
 
     def advantages(self, total: Tensor, group: Tensor, count: int) -> Tensor:

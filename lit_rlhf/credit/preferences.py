@@ -22,8 +22,8 @@ from lit_rlhf.types import Rollout
 class WinRate(CreditStep):
     """r_k <- mean_{j != k} P(y_k preferred to y_j) over a prompt's samples; 1/2 where all the others were left out.
 
-    See "Self-Play Preference Optimization" by Wu et al. (https://arxiv.org/abs/2405.00675), section 4.2: its estimate
-    of P(y preferred to pi), without y's comparison to itself.
+    See "Self-Play Preference Optimization" by Wu et al. (https://arxiv.org/abs/2405.00675): its estimate of
+    P(y preferred to pi), without y's comparison to itself.
 
     Args:
         scale: difference of rewards that wins with probability sigma(1).
@@ -52,7 +52,7 @@ class AgainstOpponents(CreditStep):
     """r_k <- mean_m P(y_k preferred to o_m) over the prompt's samples o_m of the opponent, which get weight 0.
 
     So does a sample all of whose opponents were left out. See "Nash Learning from Human Feedback" by Munos et al.
-    (https://arxiv.org/abs/2312.00886), section 7 (Nash-MD).
+    (https://arxiv.org/abs/2312.00886; Nash-MD).
 
     Args:
         scale: difference of rewards that wins with probability sigma(1).

@@ -60,7 +60,7 @@ class PenaliseTruncated(CreditStep):
 class DropConstantGroups(CreditStep):
     """Groups whose rewards are all equal get weight 0: they have no gradient, and would count in what it is divided by.
 
-    See "DAPO" by Yu et al. (https://arxiv.org/abs/2503.14476), equation 11, for filling their places with new prompts.
+    See "DAPO" by Yu et al. (https://arxiv.org/abs/2503.14476), section 3.2, for filling their places with new prompts.
     """
 
     needs: ClassVar[frozenset[str]] = frozenset({"group"})
