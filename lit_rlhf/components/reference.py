@@ -9,10 +9,11 @@ from collections.abc import Iterable, Iterator
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from lit_rlhf.components.actor import Actor
 from lit_rlhf.components.language_model import Dtype, LanguageModel, as_model, refuse_other_tokens
+from lit_rlhf.components.modes import evaluating
 from lit_rlhf.errors import InputError
 from lit_rlhf.types import Batch, Sequences
 
@@ -42,6 +43,14 @@ class Reference(ABC):
 
     def token_kl(self, actor: Actor, sequences: Sequences) -> Tensor | None:
         """[T] KL(pi || u) over the vocabulary at every completion token, in nats; None where u is not known so well."""
+
+    def as_policy(self, actor: Actor) -> contextlib.AbstractContextManager[LanguageModel]:
+        """u as a model that can be sampled from, for as long as the context lasts.
+
+        Raises:
+            InputError: u is known by its log-probs alone.
+        """
+        raise InputError(f"model.reference: {type(self).__name__} gives log-probs and no model to sample from; use FrozenCopy")
 
     def to(self, device: torch.device | str) -> None:
         """Moves the weights."""
@@ -75,6 +84,9 @@ class _OwnModel(Reference):
 
     def token_kl(self, actor: Actor, sequences: Sequences) -> Tensor:
         return actor.model.token_kl(sequences, self.model)
+
+    def as_policy(self, actor: Actor) -> contextlib.AbstractContextManager[LanguageModel]:
+        return contextlib.nullcontext(self.model)
 
     def to(self, device: torch.device | str) -> None:
         self.model.to(device)
@@ -150,15 +162,20 @@ class AdapterOff(Reference):
 
     @torch.no_grad()
     def token_logps(self, sequences: Sequences) -> Tensor:
-        with _evaluating(self._trained.net), self._trained.net.disable_adapter():
+        with evaluating(self._trained.net), self._trained.net.disable_adapter():
             return self._trained.token_logps(sequences).values
 
     @torch.no_grad()
     def token_kl(self, actor: Actor, sequences: Sequences) -> Tensor:
         model = actor.model
-        with _evaluating(model.net), model.net.disable_adapter():
+        with evaluating(model.net), model.net.disable_adapter():
             others = model.hidden(sequences)
         return model.token_kl(sequences, model, others=others)
+
+    @contextlib.contextmanager
+    def as_policy(self, actor: Actor) -> Iterator[LanguageModel]:
+        with actor.model.net.disable_adapter():
+            yield actor.model
 
 
 class EMA(FrozenCopy):
@@ -208,15 +225,3 @@ class EMA(FrozenCopy):
     def _pairs(self, trained: LanguageModel) -> Iterator[tuple[Tensor, Tensor]]:
         own, its = dict(self.model.named_parameters()), dict(trained.named_parameters())
         return ((own[name], its[name]) for name in self._names)
-
-
-@contextlib.contextmanager
-def _evaluating(net: nn.Module) -> Iterator[None]:
-    """Without dropout; every part's mode is given back."""
-    modes = [(module, module.training) for module in net.modules()]
-    net.eval()
-    try:
-        yield
-    finally:
-        for module, training in modes:
-            module.training = training

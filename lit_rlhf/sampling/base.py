@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import copy
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from typing import Self
 
 from lit_rlhf.components.language_model import LanguageModel
+from lit_rlhf.sampling.processing import Processing
 from lit_rlhf.types import Prompts, Samples
 
 
@@ -13,6 +17,16 @@ class Sampler(ABC):
 
     max_new_tokens: int
     """A completion is cut there."""
+    processing: Processing
+    """From logits to the law that is sampled."""
+    stop: Sequence[str]
+    """Strings that end a completion, besides the tokens that do."""
+
+    def greedy(self) -> Self:
+        """The same sampler taking the likeliest token every time."""
+        twin = copy.copy(self)
+        twin.processing = Processing(temperature=0.0)
+        return twin
 
     def check(self, policy: LanguageModel) -> None:
         """Reads the tokenizer and no weights.
