@@ -15,15 +15,20 @@ from lit_rlhf.functional.segment import owner, segment_mean, segment_sum
 
 def sequence_log_ratio(log_ratio: Tensor, lengths: Tensor, weight: Tensor, per_token: bool) -> Tensor:
     """[T] log of each token's sequence ratio pi(y)/pi_old(y), or of its power 1/|y|; tokens of `weight` 0 do not count."""
-    reduce = segment_mean(log_ratio, lengths, weight) if per_token else segment_sum(weight * log_ratio, lengths)
-    return reduce[owner(lengths)]
+    whole = segment_mean(log_ratio, lengths, weight) if per_token else segment_sum(weight * log_ratio, lengths)
+    return whole[owner(lengths)]
+
+
+def by_sign(good: Tensor, positive: float, negative: float, like: Tensor) -> Tensor:
+    """[T] one number where `good` [T], the other elsewhere, of the type of `like`."""
+    return torch.where(good, like.new_tensor(positive), like.new_tensor(negative))
 
 
 def clipped_surrogate(ratio: Tensor, advantage: Tensor, low: float, high: float) -> Tensor:
     """min(r A, clip(r, 1 - low, 1 + high) A).
 
-    "Proximal Policy Optimization Algorithms" by Schulman et al. (https://arxiv.org/abs/1707.06347), equation 7, where
-    low = high; the two differ in DAPO (https://arxiv.org/abs/2503.14476).
+    "Proximal Policy Optimization Algorithms" by Schulman et al. (https://arxiv.org/abs/1707.06347), where low = high; the
+    two differ in DAPO (https://arxiv.org/abs/2503.14476).
     """
     return torch.minimum(ratio * advantage, ratio.clamp(1 - low, 1 + high) * advantage)
 
@@ -46,9 +51,18 @@ def soft_gate(ratio: Tensor, tau: Tensor | float) -> Tensor:
 
 
 def gamma_weight(log_ratio: Tensor, k: Tensor | float, rate: Tensor | float) -> Tensor:
-    """phi(w) = w^k e^{lambda (1 - w)}, lambda = `rate` and w = e^`log_ratio`: 1 at w = 1, and 0 at both ends.
+    """phi(w) = w^k e^{lambda (1 - w)}, lambda = `rate` and w = e^`log_ratio`: 1 at w = 1, greatest at k / lambda.
 
-    "VESPO: Variational Sequence-Level Soft Policy Optimization for Stable Off-Policy LLM Training"
+    "VESPO: Variational Sequence-Level Soft Policy Optimization for Stable Off-Policy LLM Training" by Shen et al.
     (https://arxiv.org/abs/2602.10693).
     """
     return torch.exp(k * log_ratio + rate * (1 - exponential.exp(log_ratio)))
+
+
+def truncated_importance(log_ratio: Tensor, largest: float) -> Tensor:
+    """min(r, `largest`), without gradient.
+
+    "IMPALA: Scalable Distributed Deep-RL with Importance Weighted Actor-Learner Architectures" by Espeholt et al.
+    (https://arxiv.org/abs/1802.01561), whose rho-bar it is.
+    """
+    return exponential.exp(log_ratio.detach()).clamp_max(largest)

@@ -12,7 +12,7 @@ from lit_rlhf.functional import udrra
 from lit_rlhf.losses.base import LossHead, LossOutput, Term
 from lit_rlhf.losses.evidence import Responses, completion_logps, one_of, positive, responses, temperature
 from lit_rlhf.losses.metrics import mean
-from lit_rlhf.types import Evidence, ScoredBatch, Unit
+from lit_rlhf.types import Evidence, Rollout, ScoredBatch, Unit
 
 Baseline = Literal["leave_one_out", "mean", "none"]
 Shift = Literal["mean", "none"]
@@ -50,7 +50,7 @@ class PolicyGradient(LossHead):
     def unit(self) -> Unit:
         return "sequence"
 
-    def __call__(self, evidence: Evidence, batch: ScoredBatch) -> LossOutput:
+    def __call__(self, evidence: Evidence, batch: ScoredBatch | Rollout) -> LossOutput:
         found = responses(evidence, batch, temperature(evidence, self.tau))
         advantage, weight = self.advantages(found), found.weight
         logps = completion_logps(evidence, batch)[found.rows]
@@ -107,7 +107,7 @@ class ExponentialWeight(LossHead):
     def unit(self) -> Unit:
         return "sequence"
 
-    def __call__(self, evidence: Evidence, batch: ScoredBatch) -> LossOutput:
+    def __call__(self, evidence: Evidence, batch: ScoredBatch | Rollout) -> LossOutput:
         tau = temperature(evidence, self.tau)
         found = responses(evidence, batch, tau)
         importance, weight = self.importance(found, tau), found.weight

@@ -148,7 +148,7 @@ def reward_gaps(batch: PreferenceBatch) -> Tensor:
 
 @dataclass(frozen=True)
 class Responses:
-    """The n responses of a scored batch that count; those of weight 0 are in no group and no sum."""
+    """The n responses of a scored batch or a rollout that count; those of weight 0 are in no group and no sum."""
 
     rows: Tensor
     """[n] their indices among the S sequences."""
@@ -181,7 +181,7 @@ class Responses:
             )
 
 
-def responses(evidence: Evidence, batch: ScoredBatch, tau: Tensor | float, reduce: Reduce = "sum") -> Responses:
+def responses(evidence: Evidence, batch: ScoredBatch | Rollout, tau: Tensor | float, reduce: Reduce = "sum") -> Responses:
     """The responses that count, with their implicit rewards."""
     rows = (batch.sequence_weight != 0).nonzero()[:, 0]
     sequences, implicit = batch.sequences, completion_rewards(evidence, batch, tau, reduce)

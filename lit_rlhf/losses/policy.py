@@ -1,11 +1,12 @@
-"""BDA on rollouts: the policy gradient with advantages, and what clips or weighs its ratio to the behaviour.
+"""BDA on rollouts: the policy gradient with advantages, and what clips, weighs or gates its ratio to the behaviour.
 
-A ratio is pi/pi_old under the law that sampled the tokens (its temperature, its kept tokens), pi_old the behaviour.
+A ratio r is pi/pi_old under the law that sampled the tokens (its temperature, its kept tokens), pi_old the behaviour.
+`average` is the mean over all tokens of the step (`token`), or the mean over sequences of each one's mean (`sequence`) or
+sum (`sum`); `length` is what sums are divided by, 1 where it is None.
 """
 
 from __future__ import annotations
 
-from abc import abstractmethod
 from dataclasses import dataclass
 from typing import Literal
 
@@ -13,113 +14,16 @@ import torch
 from torch import Tensor
 
 from lit_rlhf.errors import InputError
-from lit_rlhf.functional import exponential, kl, segment
+from lit_rlhf.functional import exponential
 from lit_rlhf.functional import policy as pure
-from lit_rlhf.functional.udrra import over_completions
-from lit_rlhf.losses.base import LossHead, LossOutput, Metric, Term
-from lit_rlhf.losses.evidence import acting_logps, behaviour_logps, one_of, positive, required
+from lit_rlhf.losses.averaging import Average
+from lit_rlhf.losses.base import Metric
+from lit_rlhf.losses.evidence import one_of, positive
 from lit_rlhf.losses.metrics import mean
-from lit_rlhf.types import Evidence, Rollout, Unit
+from lit_rlhf.losses.surrogate import Drawn, Surrogate
 
-Average = Literal["token", "sequence", "sum"]
-"""How the tokens of a step become one number: their mean; the mean over sequences of the mean, or of the sum, of each."""
 Ratio = Literal["token", "sequence"]
 """pi/pi_old of each token, or [pi(y)/pi_old(y)]^(1/|y|) of its sequence."""
-
-
-@dataclass(frozen=True)
-class Drawn:
-    """What the heads of this module read of evidence and rollout; 0 at tokens that do not count."""
-
-    acting: Tensor
-    """[T] log pi under the law that sampled."""
-    behaviour: Tensor
-    """[T] log pi_old."""
-    advantage: Tensor
-    """[T]"""
-    lengths: Tensor
-    """[S] tokens of each completion."""
-    token_weight: Tensor
-    """[T] of each token within its sequence."""
-    weight: Tensor
-    """[T] the same times that of its sequence."""
-
-    @property
-    def log_ratio(self) -> Tensor:
-        """[T] log(pi/pi_old) of each token."""
-        return self.acting - self.behaviour
-
-    def sequence_log_ratio(self, per_token: bool) -> Tensor:
-        """[T] that of each token's whole sequence, or its mean over the tokens."""
-        return pure.sequence_log_ratio(self.log_ratio, self.lengths, self.token_weight, per_token)
-
-
-class Surrogate(LossHead):
-    """L = -sum of an objective per token, averaged as `average` says. A subclass is a frozen dataclass with both fields.
-
-    Metrics are means over tokens: `ratio` = pi/pi_old, `advantage` and `advantage_square`, and estimates of
-    KL(pi_old || pi) in nats per token: `approx_kl` = r - 1 - log r (k3, never negative), `approx_kl_k1` = -log r.
-    """
-
-    average: Average
-    length: int | None
-
-    def __post_init__(self) -> None:
-        one_of(Average, self.average, self, "average")
-        if self.length is not None:
-            positive(self.length, self, "length")
-            if self.average != "sum":
-                raise InputError(f"{type(self).__name__}.length divides sums of tokens; set average=sum, or leave it out")
-
-    @property
-    def family(self) -> str:
-        return "BDA"
-
-    @property
-    def needs(self) -> frozenset[str]:
-        return frozenset({"policy", "behaviour", "advantages"})
-
-    @property
-    def unit(self) -> Unit:
-        return "token" if self.average == "token" else "sequence"
-
-    @abstractmethod
-    def objective(self, seen: Drawn) -> Tensor:
-        """[T] what is to be made large, with its gradient."""
-
-    def more_metrics(self, seen: Drawn) -> tuple[Metric, ...]:
-        """Those of this head alone."""
-        return ()
-
-    def __call__(self, evidence: Evidence, batch: Rollout) -> LossOutput:
-        sequences, acting, weight = batch.sequences, acting_logps(evidence, batch), batch.token_weight
-        seen = Drawn(
-            acting, behaviour_logps(batch, self), segment.counted(required(batch, "advantages"), weight),
-            sequences.completion_lengths, sequences.token_weight.to(acting.dtype), weight.to(acting.dtype),
-        )
-        total = self._total(self.objective(seen), seen, batch)
-        return LossOutput((Term("policy", -total, self.unit),), (*of_ratios(seen), *self.more_metrics(seen)))
-
-    def _total(self, objective: Tensor, seen: Drawn, batch: Rollout) -> Tensor:
-        """[] the sum over tokens, or over the means or sums of sequences."""
-        if self.average == "token":
-            return (seen.weight * objective).sum()
-        reduce = "mean" if self.average == "sequence" else "sum"
-        per_sequence = over_completions(objective, seen.token_weight, seen.lengths, reduce)
-        return (batch.sequence_weight * per_sequence).sum() / (self.length or 1)
-
-
-@torch.no_grad()
-def of_ratios(seen: Drawn) -> tuple[Metric, ...]:
-    """Means over tokens of the ratio, the KL from the behaviour and the advantage."""
-    log_ratio, weight = seen.log_ratio, seen.weight
-    return (
-        mean("ratio", exponential.exp(log_ratio), weight),
-        mean("approx_kl", kl.k3(seen.behaviour, seen.acting), weight),
-        mean("approx_kl_k1", kl.k1(seen.behaviour, seen.acting), weight),
-        mean("advantage", seen.advantage, weight),
-        mean("advantage_square", seen.advantage.square(), weight),
-    )
 
 
 @dataclass(frozen=True)
@@ -130,8 +34,7 @@ class Reinforce(Surrogate):
     (https://doi.org/10.1007/BF00992696).
 
     Args:
-        average: mean over all tokens of the step, or over sequences of each one's mean or sum. `sum` is the gradient of the
-            expected reward.
+        average: mean over tokens, or over sequences of means or sums; `sum` is the gradient of the expected reward.
         length: what the sums of sequences are divided by; None is 1.
     """
 
@@ -158,8 +61,8 @@ class ClippedSurrogate(Surrogate):
         low: a ratio below 1 - low has no gradient where A < 0.
         high: a ratio above 1 + high has none where A > 0.
         ratio: that of each token, or that of its sequence to the power 1/|y|, which then moves all tokens alike.
-        dual: a ratio above it, greater than 1, has no gradient where A < 0 (https://arxiv.org/abs/1912.09729).
-        average: mean over all tokens of the step, or over sequences of each one's mean or sum.
+        dual: a ratio above it, greater than 1 + high, has no gradient where A < 0 (https://arxiv.org/abs/1912.09729).
+        average: mean over tokens, or over sequences of means or sums.
         length: what the sums of sequences are divided by; None is 1.
     """
 
@@ -187,8 +90,125 @@ class ClippedSurrogate(Surrogate):
         return found if self.dual is None else pure.dual_clip(found, seen.advantage, self.dual)
 
     def more_metrics(self, seen: Drawn) -> tuple[Metric, ...]:
-        ratio, bad = self.ratios(seen).detach(), seen.advantage < 0
+        ratio, bad = self.ratios(seen), seen.advantage < 0
         cut = {"clip_low": (ratio < 1 - self.low) & bad, "clip_high": (ratio > 1 + self.high) & (seen.advantage > 0)}
         if self.dual is not None:
             cut["clip_dual"] = (ratio > self.dual) & bad
         return tuple(mean(name, where.to(ratio.dtype), seen.weight) for name, where in cut.items())
+
+
+@dataclass(frozen=True)
+class ClippedWeight(Surrogate):
+    """L = -sum_t sg[clip(r_t, 1 - low, 1 + high)] A_t log pi_t: clipping bounds the weight and cuts no gradient (CISPO).
+
+    "MiniMax-M1: Scaling Test-Time Compute Efficiently with Lightning Attention" (https://arxiv.org/abs/2506.13585), which
+    clips above only and averages over tokens. Metrics: `clip_low` and `clip_high`, shares of tokens with a clipped weight.
+
+    Args:
+        low: weights are at least 1 - low; None is no lower bound.
+        high: weights are at most 1 + high.
+        average: mean over tokens, or over sequences of means or sums.
+        length: what the sums of sequences are divided by; None is 1.
+    """
+
+    low: float | None = None
+    high: float = 4.0
+    average: Average = "token"
+    length: int | None = None
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        positive(self.high, self, "high")
+        if self.low is not None:
+            positive(self.low, self, "low")
+
+    @property
+    def ends(self) -> tuple[float, float]:
+        """The least and the greatest weight."""
+        return 0.0 if self.low is None else 1 - self.low, 1 + self.high
+
+    def objective(self, seen: Drawn) -> Tensor:
+        return exponential.exp(seen.log_ratio).clamp(*self.ends).detach() * seen.advantage * seen.acting
+
+    def more_metrics(self, seen: Drawn) -> tuple[Metric, ...]:
+        ratio, (least, greatest) = exponential.exp(seen.log_ratio), self.ends
+        cut = {"clip_low": ratio < least, "clip_high": ratio > greatest}
+        return tuple(mean(name, where.to(ratio.dtype), seen.weight) for name, where in cut.items())
+
+
+@dataclass(frozen=True)
+class SoftGate(Surrogate):
+    """L = -sum_t 4/tau sigma(tau (r_t - 1)) A_t, tau = tau_pos where A > 0 and tau_neg elsewhere (SAPO).
+
+    The gradient is that of r A at r = 1, times 4 p (1 - p) elsewhere, p the sigmoid. Averaged over the tokens of each
+    sequence in "Soft Adaptive Policy Optimization" by Gao et al. (https://arxiv.org/abs/2511.20347). Metric: `gate`, the
+    mean of that factor.
+
+    Args:
+        tau_pos: how fast the gradient of tokens with A > 0 fades as their ratio leaves 1.
+        tau_neg: the same for the others.
+        average: mean over tokens, or over sequences of means or sums.
+        length: what the sums of sequences are divided by; None is 1.
+    """
+
+    tau_pos: float = 1.0
+    tau_neg: float = 1.05
+    average: Average = "sequence"
+    length: int | None = None
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        positive(self.tau_pos, self, "tau_pos")
+        positive(self.tau_neg, self, "tau_neg")
+
+    def objective(self, seen: Drawn) -> Tensor:
+        return pure.soft_gate(exponential.exp(seen.log_ratio), self._tau(seen)) * seen.advantage
+
+    def more_metrics(self, seen: Drawn) -> tuple[Metric, ...]:
+        p = torch.sigmoid(self._tau(seen) * (exponential.exp(seen.log_ratio) - 1))
+        return (mean("gate", 4 * p * (1 - p), seen.weight),)
+
+    def _tau(self, seen: Drawn) -> Tensor:
+        return pure.by_sign(seen.advantage > 0, self.tau_pos, self.tau_neg, seen.acting)
+
+
+@dataclass(frozen=True)
+class GammaWeight(Surrogate):
+    """L = -sum_t sg[phi(w)] A_t log pi_t, phi(w) = w^k e^{lambda (1 - w)}, w = pi(y)/pi_old(y) of the sequence (VESPO).
+
+    k and lambda are those of A >= 0 or of A < 0. See "VESPO: Variational Sequence-Level Soft Policy Optimization for Stable
+    Off-Policy LLM Training" by Shen et al. (https://arxiv.org/abs/2602.10693); its defaults. Metric: `gamma_weight`, the
+    mean of phi.
+
+    Args:
+        k_pos: k where A >= 0.
+        lambda_pos: lambda where A >= 0.
+        k_neg: k where A < 0.
+        lambda_neg: lambda where A < 0.
+        average: mean over tokens, or over sequences of means or sums.
+        length: what the sums of sequences are divided by; None is 1.
+    """
+
+    k_pos: float = 2.0
+    lambda_pos: float = 3.0
+    k_neg: float = 3.0
+    lambda_neg: float = 2.0
+    average: Average = "token"
+    length: int | None = None
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        for name in ("k_pos", "lambda_pos", "k_neg", "lambda_neg"):
+            positive(getattr(self, name), self, name)
+
+    def phi(self, seen: Drawn) -> Tensor:
+        """[T] the weight of each token's sequence, without gradient."""
+        good, log_ratio = seen.advantage >= 0, seen.sequence_log_ratio(per_token=False).detach()
+        k = pure.by_sign(good, self.k_pos, self.k_neg, log_ratio)
+        return pure.gamma_weight(log_ratio, k, pure.by_sign(good, self.lambda_pos, self.lambda_neg, log_ratio))
+
+    def objective(self, seen: Drawn) -> Tensor:
+        return self.phi(seen) * seen.advantage * seen.acting
+
+    def more_metrics(self, seen: Drawn) -> tuple[Metric, ...]:
+        return (mean("gamma_weight", self.phi(seen), seen.weight),)

@@ -23,9 +23,9 @@ from lit_rlhf.losses.evidence import (
     temperature,
 )
 from lit_rlhf.losses.metrics import mean, of_rewards
-from lit_rlhf.types import Evidence, ScoredBatch, TokenLogps, Unit
+from lit_rlhf.types import Evidence, Rollout, ScoredBatch, TokenLogps, Unit
 
-Partition = Literal["exact", "learned", "group", "mean_reward", "quantile", "none"]
+Partition = Literal["exact", "learned", "group", "mean_reward", "quantile", "half", "none"]
 GROUPED = frozenset({"exact", "group", "mean_reward", "quantile"})
 SAMPLED_FROM_REFERENCE = frozenset({"group", "quantile"})
 """Where c is an expectation under u, which must be a law."""
@@ -47,6 +47,8 @@ class RA(LossHead):
             `mean_reward`: mean_k r_k (PMD-mean, Kimi k1.5, https://arxiv.org/abs/2501.12599);
             `quantile`: rewards become the prompt's quantiles and c is known in closed form (QRPO,
             https://arxiv.org/abs/2507.08068);
+            `half`: 1/2, where the reward is the probability of beating the law that sampled (SPPO, with tau = 1/eta and
+            `AgainstBehaviour`, https://arxiv.org/abs/2405.00675);
             `none`: 0 (UNA, https://arxiv.org/abs/2408.15339), right where rewards are normalised so that Z = 1.
         reduce: log-ratios of a completion are added, or averaged over its tokens.
     """
@@ -76,7 +78,7 @@ class RA(LossHead):
     def unit(self) -> Unit:
         return "sequence"
 
-    def __call__(self, evidence: Evidence, batch: ScoredBatch) -> LossOutput:
+    def __call__(self, evidence: Evidence, batch: ScoredBatch | Rollout) -> LossOutput:
         tau = temperature(evidence, self.tau)
         found = responses(evidence, batch, tau, self.reduce)
         if self.partition in GROUPED:
@@ -89,7 +91,9 @@ class RA(LossHead):
             (*of_rewards(found.implicit, reward, weight), mean("partition", constant, weight)),
         )
 
-    def constant(self, evidence: Evidence, batch: ScoredBatch, found: Responses, tau: Tensor | float) -> Tensor:
+    def constant(
+        self, evidence: Evidence, batch: ScoredBatch | Rollout, found: Responses, tau: Tensor | float
+    ) -> Tensor:
         """[N] c."""
         reward, prompt, prompts = found.reward, found.prompt, found.prompts
         if self.partition in SAMPLED_FROM_REFERENCE:
@@ -102,9 +106,10 @@ class RA(LossHead):
             return udrra.sampled_partition(reward, prompt, prompts, tau)
         if self.partition == "mean_reward":
             return mean_by(reward, prompt, prompts)
-        return reward.new_zeros(prompts) + (udrra.quantile_partition(tau) if self.partition == "quantile" else 0.0)
+        known = {"quantile": udrra.quantile_partition(tau), "half": 0.5, "none": 0.0}
+        return reward.new_zeros(prompts) + known[self.partition]
 
-    def _log_base(self, evidence: Evidence, batch: ScoredBatch) -> Tensor:
+    def _log_base(self, evidence: Evidence, batch: ScoredBatch | Rollout) -> Tensor:
         """[S] log u of whole completions."""
         if evidence.reference is None:
             return torch.zeros_like(batch.reward)

@@ -16,7 +16,7 @@ from lit_rlhf.losses.evidence import (
     temperature,
 )
 from lit_rlhf.losses.metrics import of_pairs, of_rewards
-from lit_rlhf.types import Evidence, PreferenceBatch, ScoredBatch, Unit
+from lit_rlhf.types import Evidence, PreferenceBatch, Rollout, ScoredBatch, Unit
 
 
 @dataclass(frozen=True)
@@ -91,7 +91,7 @@ class GroupVariance(LossHead):
     def unit(self) -> Unit:
         return "sequence"
 
-    def __call__(self, evidence: Evidence, batch: ScoredBatch) -> LossOutput:
+    def __call__(self, evidence: Evidence, batch: ScoredBatch | Rollout) -> LossOutput:
         found = responses(evidence, batch, temperature(evidence, self.tau), self.reduce)
         found.refuse_singles(self)
         error, size, weight = found.implicit - found.reward, found.size, found.weight

@@ -147,7 +147,7 @@ def test_a_prompt_with_one_response_is_refused_where_responses_are_compared(part
 
 def test_impossible_options_are_refused():
     with pytest.raises(
-        InputError, match="RA.partition is 'Z'; it is one of exact, learned, group, mean_reward, quantile, none"
+        InputError, match="RA.partition is 'Z'; it is one of exact, learned, group, mean_reward, quantile, half, none"
     ):
         RA(partition="Z")
     with pytest.raises(InputError, match="exact partition is that of whole completions"):
