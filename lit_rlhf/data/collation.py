@@ -11,19 +11,22 @@ from torch import Tensor
 
 from lit_rlhf.data.records import Group
 from lit_rlhf.errors import InputError
-from lit_rlhf.types import Batch, PreferenceBatch, ScoredBatch, Sequences
+from lit_rlhf.types import Batch, PreferenceBatch, Prompts, ScoredBatch, Sequences
 
-Signal = Literal["gap", "preference", "reward", "label", "demonstration"]
-"""What is known of the reward: differences, preferences, values, good or not, nothing but good examples."""
+Signal = Literal["gap", "preference", "reward", "label", "demonstration", "prompt"]
+"""What is known of the reward: differences, preferences, values, good or not, nothing but good examples, or prompts alone."""
 SIGNALS: tuple[Signal, ...] = get_args(Signal)
 
 
 def signal_of(needs: Iterable[str]) -> Signal:
-    """The signal that a composition reads, from the fields its head names.
+    """The signal that a composition reads, from the fields it names.
 
-    `reward_gap`: pairs with their reward gap; else `chosen`: pairs; else `reward`; else `label`; else demonstrations.
+    `prompt`: prompts, which it completes itself; else `reward_gap`: pairs with their reward gap; else `chosen`: pairs;
+    else `reward`; else `label`; else demonstrations.
     """
     read = frozenset(needs)
+    if "prompt" in read:
+        return "prompt"
     if "reward_gap" in read:
         return "gap"
     if "chosen" in read:
@@ -50,20 +53,49 @@ def refuse_oversized(groups: Sequence[Group], tokens: np.ndarray, micro_batch_to
         )
 
 
-def collate(groups: Sequence[Group], signal: Signal, counted: bool = True) -> Batch:
+def refuse_crowded(groups: Sequence[Group], tokens: np.ndarray, room: int, context: int | None) -> None:
+    """A prompt leaves room for its completions.
+
+    Raises:
+        InputError: prompt and completion do not fit into the model's context.
+    """
+    if context is not None and len(tokens) and int(tokens.max()) + room > context:
+        row, largest = groups[int(tokens.argmax())].row, int(tokens.max())
+        raise InputError(
+            f"{row}: the prompt has {largest} tokens and its completion up to model.sampler.max_new_tokens={room}, and the "
+            f"model's context is {context} tokens. Lower model.sampler.max_new_tokens, or shorten the row"
+        )
+
+
+def collate(
+    groups: Sequence[Group], signal: Signal, counted: bool = True, index: Sequence[int] | None = None
+) -> Batch | Prompts:
     """One batch of these groups, in this order.
 
     Args:
         groups: at least one.
         signal: what the batch carries; the groups must have it.
-        counted: False sets every weight (of tokens, sequences and pairs) to 0.
+        counted: False sets every weight (of tokens, sequences, pairs and prompts) to 0.
+        index: of prompts, their places in the step; 0, 1, ... where it is None.
     """
+    if signal == "prompt":
+        return _prompts(groups, counted, range(len(groups)) if index is None else index)
     sequences = _sequences(groups, counted)
     if signal in ("gap", "preference"):
         return _preferences(groups, sequences, signal, counted)
     reward = torch.tensor([value for group in groups for value in _reward(group, signal)], dtype=torch.float32)
     weight = [group.weight for group in groups for _ in group.completions]
     return ScoredBatch(sequences, reward, _weight(weight, counted))
+
+
+def _prompts(groups: Sequence[Group], counted: bool, index: Sequence[int]) -> Prompts:
+    return Prompts(
+        prompt_ids=_joined([group.prompt_ids for group in groups]),
+        prompt_lengths=torch.tensor([len(group.prompt_ids) for group in groups]),
+        records=tuple(group.record for group in groups),
+        index=torch.tensor(list(index), dtype=torch.long),
+        weight=torch.tensor([group.weight for group in groups], dtype=torch.float32) * float(counted),
+    )
 
 
 def _sequences(groups: Sequence[Group], counted: bool) -> Sequences:

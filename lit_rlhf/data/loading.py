@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import sys
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from typing import Any, Protocol
@@ -14,10 +15,10 @@ from torch.utils.data import DataLoader, Dataset, IterableDataset
 from lit_rlhf.data import plan
 from lit_rlhf.data.collation import Signal, collate, refuse_oversized, tokens_of
 from lit_rlhf.data.records import Group
-from lit_rlhf.types import Batch
+from lit_rlhf.types import Batch, Prompts
 
-Item = tuple[Batch, ...]
-"""The micro-batches of one optimizer step for one rank."""
+Item = tuple[Batch, ...] | tuple[Prompts]
+"""The micro-batches of one optimizer step for one rank; or its prompts of one iteration, all together."""
 
 
 class GroupStream(ABC):
@@ -30,6 +31,8 @@ class GroupStream(ABC):
 
 class Items(Dataset):
     """Item = f(seed, position, rank): position p is step p modulo `len` of epoch p // `len`.
+
+    Where prompts are read, an item has them in one piece: how a step of their completions is cut follows from those.
 
     Args:
         groups: what the steps are made of.
@@ -73,14 +76,24 @@ class Items(Dataset):
     def micro_batches(self, position: int) -> tuple[plan.MicroBatch, ...]:
         """This rank's share of the step, by index into `groups`."""
         step = self.step(position)
-        own = plan.micro_batches(self.tokens[step].tolist(), self.ranks, self.micro_batch_tokens)[self.rank]
+        own = self._share(self.tokens[step].tolist())
         return tuple(plan.MicroBatch(tuple(step[list(part.groups)].tolist()), part.counted) for part in own)
 
+    def _share(self, tokens: list[int]) -> tuple[plan.MicroBatch, ...]:
+        """This rank's share of a step, by place in it."""
+        return plan.micro_batches(tokens, self.ranks, budget_of(self.signal, self.micro_batch_tokens))[self.rank]
+
     def __getitem__(self, position: int) -> Item:
+        step = self.step(position)
         return tuple(
-            collate([self.groups[index] for index in part.groups], self.signal, part.counted)
-            for part in self.micro_batches(position)
+            collate([self.groups[index] for index in step[list(part.groups)]], self.signal, part.counted, part.groups)
+            for part in self._share(self.tokens[step].tolist())
         )
+
+
+def budget_of(signal: Signal, micro_batch_tokens: int) -> int:
+    """Most tokens that are put together: prompts are never cut apart."""
+    return sys.maxsize if signal == "prompt" else micro_batch_tokens
 
 
 class StreamItems(IterableDataset):
@@ -109,9 +122,12 @@ class StreamItems(IterableDataset):
         groups = itertools.islice(self._endless(), self.start * self.batch_size, None)
         while step := list(itertools.islice(groups, self.batch_size)):
             tokens = np.array([tokens_of(group) for group in step])
-            refuse_oversized(step, tokens, self.micro_batch_tokens)
-            own = plan.micro_batches(tokens.tolist(), self.ranks, self.micro_batch_tokens)[self.rank]
-            yield tuple(collate([step[index] for index in part.groups], self.signal, part.counted) for part in own)
+            budget = budget_of(self.signal, self.micro_batch_tokens)
+            refuse_oversized(step, tokens, budget)
+            own = plan.micro_batches(tokens.tolist(), self.ranks, budget)[self.rank]
+            yield tuple(
+                collate([step[index] for index in part.groups], self.signal, part.counted, part.groups) for part in own
+            )
 
 
 class Clock(Protocol):

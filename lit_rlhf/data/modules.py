@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -155,11 +154,9 @@ class Files(PlannedData):
     # ---- the composition
 
     def attach(self, algorithm: Any) -> None:
-        before = self.signal, self.tokenizer
-        super().attach(
-            algorithm if self.tokenizer_source is None else _Attached(algorithm.needs, self._own_tokenizer())
-        )
-        if before != (self.signal, self.tokenizer):
+        before = self._attached
+        super().attach(algorithm)
+        if before != self._attached:
             self._gathered, self._reports, self._wrong, self._recipe = {}, {}, {}, None
 
     @property
@@ -186,9 +183,11 @@ class Files(PlannedData):
         identity = repr((tokenisation.identity, self.signal, self.rules, limits, tokenizer.bos_token_id))
         return Recipe(preparation, self.format, self.columns, identity)
 
-    def _own_tokenizer(self) -> Any:
+    def tokenizer_of(self, algorithm: Any) -> Any:
         from transformers import AutoTokenizer
 
+        if self.tokenizer_source is None:
+            return algorithm.tokenizer
         if self.tokenizer is not None:
             return self.tokenizer
         try:
@@ -304,14 +303,6 @@ class Files(PlannedData):
     def _samples(self, n: int) -> list[Any]:
         groups = self._loaded.get("train") or self._loaded.get("val") or self._loaded.get("test") or ()
         return [] if isinstance(groups, StreamedGroups) else [groups[index] for index in range(min(n, len(groups)))]
-
-
-@dataclass(frozen=True)
-class _Attached:
-    """What `PlannedData.attach` reads of a composition."""
-
-    needs: frozenset[str]
-    tokenizer: Any
 
 
 def _listed(sources: Sources | None) -> tuple[Source, ...]:

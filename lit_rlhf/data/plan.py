@@ -110,6 +110,20 @@ def micro_batches(tokens: Sequence[int], ranks: int, budget: int) -> tuple[tuple
     return tuple(in_step(own, count, tokens) for own in bins)
 
 
+def drawn(n: int, taken: np.ndarray, seeds: Sequence[int]) -> int:
+    """One of the groups 0..n-1 that are not `taken`, each as likely as any other; of all, where none is left.
+
+    Args:
+        taken: distinct groups.
+        seeds: of the draw.
+    """
+    generator = np.random.default_rng(seeds)
+    if len(taken) >= n:
+        return int(generator.integers(n))
+    place = int(generator.integers(n - len(taken)))
+    return place + int(np.searchsorted(np.sort(taken) - np.arange(len(taken)), place, side="right"))
+
+
 def _halves(part: Bin, tokens: Sequence[int]) -> tuple[Bin, Bin]:
     first, second = over_ranks([tokens[group] for group in part], 2)
     return tuple(part[index] for index in first), tuple(part[index] for index in second)

@@ -1,8 +1,9 @@
 """`PlannedData`, the base of every data module: prompt groups in, items of one optimizer step out.
 
 One item of the train loader is one optimizer step: the tuple of this rank's micro-batches. `batch_size` counts prompts
-over all ranks, each with all its sequences and pairs; `micro_batch_tokens` is a matter of memory alone. What a step
-contains is a function of the seed and its position (see `plan`), so `position` is all there is to restore.
+over all ranks, each with all its sequences and pairs; `micro_batch_tokens` is a matter of memory alone. For an algorithm
+that completes prompts itself, one item is one iteration: the tuple of this rank's share of its prompts, in one piece.
+What a step contains is a function of the seed and its position (see `plan`), so `position` is all there is to restore.
 """
 
 from __future__ import annotations
@@ -15,11 +16,14 @@ from typing import Any, Literal
 
 import numpy as np
 from lightning import LightningDataModule
+from torch import Tensor
 
-from lit_rlhf.data.collation import Signal, collate, refuse_oversized, signal_of, tokens_of
-from lit_rlhf.data.loading import GroupStream, ItemLoader, Items, StreamItems, StreamLoader
+from lit_rlhf.data import plan
+from lit_rlhf.data.collation import Signal, collate, refuse_crowded, refuse_oversized, signal_of, tokens_of
+from lit_rlhf.data.loading import GroupStream, Item, ItemLoader, Items, StreamItems, StreamLoader, budget_of
 from lit_rlhf.data.records import Group
 from lit_rlhf.errors import InputError
+from lit_rlhf.types import Prompts
 
 __all__ = ["PlannedData", "Split", "collate"]
 
@@ -61,6 +65,7 @@ class PlannedData(LightningDataModule, ABC):
         self.tokenizer: Any = None
         self.signal: Signal | None = None
         self.needs: frozenset[str] = frozenset()
+        self.room, self.context = 0, None
         self._loaded: dict[Split, Sequence[Group] | GroupStream] = {}
         self._tokens: dict[Split, np.ndarray] = {}
         self._made: dict[tuple[Split, int, int], Items | StreamItems] = {}
@@ -72,13 +77,19 @@ class PlannedData(LightningDataModule, ABC):
     def load(self, split: Split) -> Sequence[Group] | GroupStream:
         """The groups of a split, in order, the same on every rank; empty where there are none. Only `train` may be a stream.
 
-        `self.tokenizer`, `self.signal` and `self.needs` (all that the composition reads) say how to make them.
+        `self.tokenizer`, `self.signal` and `self.needs` (all that the composition reads) say how to make them. Where the
+        signal is `prompt`, groups have a `record` and no completion, and `self.room` tokens are left for one within
+        `self.context` (None: no limit).
         """
 
     @property
     @abstractmethod
     def report(self) -> Any:
         """What was kept, cut and dropped, once `setup` is done."""
+
+    def tokenizer_of(self, algorithm: Any) -> Any:
+        """The tokenizer that writes the rows for a composition: its own."""
+        return algorithm.tokenizer
 
     def tokens(self, groups: Sequence[Group]) -> np.ndarray:
         """[n] unique tokens of each group."""
@@ -93,11 +104,24 @@ class PlannedData(LightningDataModule, ABC):
     # ---- set-up
 
     def attach(self, algorithm: Any) -> None:
-        """Takes over the tokenizer and the signal of a composition; what was loaded for another signal is forgotten."""
-        signal = signal_of(algorithm.needs)
-        if signal != self.signal or algorithm.tokenizer is not self.tokenizer:
+        """Takes over the tokenizer and the signal of a composition; what was loaded for another signal is forgotten.
+
+        One that completes prompts may say `max_new_tokens`, how long completions get, and `context`, how many tokens
+        its models can read.
+        """
+        before = self._attached
+        self.tokenizer, self.signal = self.tokenizer_of(algorithm), signal_of(algorithm.needs)
+        self.needs = frozenset(algorithm.needs)
+        prompts = self.signal == "prompt"
+        self.room = getattr(algorithm, "max_new_tokens", 0) if prompts else 0
+        self.context = getattr(algorithm, "context", None) if prompts else None
+        if before != self._attached:
             self._loaded, self._made = {}, {}
-        self.tokenizer, self.signal, self.needs = algorithm.tokenizer, signal, frozenset(algorithm.needs)
+
+    @property
+    def _attached(self) -> tuple[Any, ...]:
+        """What the groups follow from besides the module's own arguments."""
+        return self.signal, id(self.tokenizer), self.room, self.context
 
     def setup(self, stage: str) -> None:
         """Loads the splits of a stage of Lightning that are not loaded yet."""
@@ -110,7 +134,8 @@ class PlannedData(LightningDataModule, ABC):
                 self._loaded[split] = groups = self.load(split)
                 if not isinstance(groups, GroupStream):
                     self._tokens[split] = self.tokens(groups)
-                    refuse_oversized(groups, self._tokens[split], self.micro_batch_tokens)
+                    refuse_oversized(groups, self._tokens[split], budget_of(self.signal, self.micro_batch_tokens))
+                    refuse_crowded(groups, self._tokens[split], self.room, self.context)
         if stage == "fit" and self.trainer and not self.groups("val"):
             self.trainer.limit_val_batches = 0  # Lightning warns of a validation loader without items
 
@@ -139,6 +164,37 @@ class PlannedData(LightningDataModule, ABC):
 
     # ---- items
 
+    def item(self, position: int, rank: int = 0, ranks: int = 1) -> Item:
+        """The train item of a position, on one of several ranks, without a Trainer; nothing is remembered.
+
+        Raises:
+            InputError: the rows are a stream.
+        """
+        return self._stored("item", rank, ranks)[position]
+
+    def fresh_prompts(self, index: Tensor, position: int, attempt: int) -> Prompts:
+        """Other prompts for places of an iteration: drawn, with repeats, from the training prompts that are not in it.
+
+        A prompt is a function of the seed, the position, the attempt and its place, and of nothing else.
+
+        Args:
+            index: [n] the places.
+            position: of the train item.
+            attempt: sets the draws of several attempts apart.
+
+        Raises:
+            InputError: the rows are a stream.
+        """
+        items, places = self._stored("fresh_prompts", 0, 1), index.tolist()
+        drawn = [plan.drawn(len(items.groups), items.step(position), (self.seed, position, attempt, place)) for place in places]
+        return collate([items.groups[group] for group in drawn], "prompt", index=places)
+
+    def _stored(self, what: str, rank: int, ranks: int) -> Items:
+        items = self._items_of("train", rank, ranks)
+        if isinstance(items, StreamItems):
+            raise InputError(f"data.{what}: a stream has no rows to choose from by number; set data.streaming to false")
+        return items
+
     def train_dataloader(self) -> ItemLoader | StreamLoader:
         if self.trainer and self.trainer.overfit_batches:
             raise InputError("trainer.overfit_batches: epochs go on through the data; give data of those few rows instead")
@@ -159,6 +215,9 @@ class PlannedData(LightningDataModule, ABC):
     def _items(self, split: Split) -> Items | StreamItems:
         """The items of this process, made once per split."""
         rank, ranks = (self.trainer.global_rank, self.trainer.world_size) if self.trainer else (0, 1)
+        return self._items_of(split, rank, ranks)
+
+    def _items_of(self, split: Split, rank: int, ranks: int) -> Items | StreamItems:
         if (split, rank, ranks) not in self._made:
             self._made[split, rank, ranks] = self._make(split, rank, ranks)
         return self._made[split, rank, ranks]

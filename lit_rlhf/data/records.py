@@ -7,6 +7,8 @@ from typing import Any
 
 import numpy as np
 
+from lit_rlhf.types import PromptRecord
+
 Message = dict[str, Any]
 """{"role": ..., "content": ...}, as chat templates take it."""
 Text = str | tuple[Message, ...]
@@ -78,7 +80,7 @@ class Group:
     prompt_ids: np.ndarray
     """[P] at least one token."""
     completions: tuple[np.ndarray, ...]
-    """Token ids of each completion, at least one each."""
+    """Token ids of each completion, at least one each; none where prompts alone are read."""
     token_weights: tuple[np.ndarray, ...] | None = None
     """Weight of every completion token; None is 1 everywhere."""
     rewards: tuple[float, ...] | None = None
@@ -87,3 +89,5 @@ class Group:
     row: str = ""
     """Where it came from: file:row."""
     weight: float = 1.0
+    record: PromptRecord | None = None
+    """What a reward may know of it, where prompts are read."""

@@ -13,6 +13,7 @@ from lit_rlhf.data import grammar
 from lit_rlhf.data.collation import Signal
 from lit_rlhf.data.coverage import Coverage
 from lit_rlhf.data.records import Group, Pair
+from lit_rlhf.types import PromptRecord
 
 Labels = Literal["soft", "sampled", "hard"]
 _STREAM = {"train": 0, "val": 1, "test": 2, "predict": 3}
@@ -34,8 +35,8 @@ class ReviewGroups(Sequence[Group]):
         self.split, self.signal, self.labels, self.seed = split, signal, labels, seed
         generator = np.random.default_rng([seed, _STREAM[split]])
         self.prompts = np.arange(n) % len(grammar.PROMPTS)
-        single = signal in ("label", "demonstration")
-        self.drawn = np.empty((n, 1 if single else responses), dtype=np.int64)
+        k = {"label": 1, "demonstration": 1, "prompt": 0}.get(signal, responses)
+        self.drawn = np.empty((n, k), dtype=np.int64)
         for index, prompt in enumerate(grammar.PROMPTS):
             mine = self.prompts == index
             law = better_law(prompt) if signal == "demonstration" else np.exp(grammar.log_law(prompt))
@@ -51,13 +52,15 @@ class ReviewGroups(Sequence[Group]):
             raise IndexError(index)
         prompt = self.prompts[index]
         ids, rewards = grammar.response_ids(), self._reward[prompt, self.drawn[index]]
+        row = f"reviews:{self.split}:{index + 1}"
         return Group(
             prompt_ids=np.array(grammar.encoded(grammar.PROMPTS[prompt])),
             completions=tuple(ids[response] for response in self.drawn[index]),
             rewards=tuple(rewards.tolist()) if self.signal == "reward" else None,
             labels=(float(self.good[index]),) if self.signal == "label" else None,
             pairs=self._pairs(index, rewards) if self.paired else (),
-            row=f"reviews:{self.split}:{index + 1}",
+            row=row,
+            record=PromptRecord(grammar.PROMPTS[prompt], row=row) if self.signal == "prompt" else None,
         )
 
     @property

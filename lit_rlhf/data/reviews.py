@@ -25,7 +25,8 @@ class Reviews(PlannedData):
       or `hard` (the higher reward wins always; 1/2 where they are equal);
     - scored responses: K of them, with their rewards;
     - unpaired labels: one response, good with probability sigma(r - E_mu r), or where r > E_mu r if labels are `hard`;
-    - demonstrations: one response, of the better writer mu e^r / Z.
+    - demonstrations: one response, of the better writer mu e^r / Z;
+    - prompts: none, and every step has nearly its share of each prompt.
 
     Every prompt is as frequent as any other. Validation, test and prediction data are drawn in the same way, apart.
 
@@ -87,6 +88,8 @@ class Reviews(PlannedData):
         return prompts + responses.sum(1)
 
     def strata(self, groups: ReviewGroups) -> np.ndarray:
+        if self.signal == "prompt":
+            return groups.prompts
         return groups.good if self.signal == "label" else np.zeros(len(groups))
 
     @property

@@ -6,9 +6,10 @@ import numpy as np
 import pytest
 import torch
 
-from lit_rlhf.data.collation import collate, refuse_oversized, signal_of, tokens_of
+from lit_rlhf.data.collation import collate, refuse_crowded, refuse_oversized, signal_of, tokens_of
 from lit_rlhf.data.records import Group, Pair
 from lit_rlhf.errors import InputError
+from lit_rlhf.types import PromptRecord
 
 FIRST = Group(
     prompt_ids=np.array([1, 2]), completions=(np.array([3]), np.array([4, 5]), np.array([6, 7, 8])),
@@ -22,7 +23,7 @@ SECOND = Group(
 
 @pytest.mark.parametrize(("needs", "signal"), [
     ({"chosen", "reward_gap", "policy"}, "gap"), ({"chosen", "policy", "reference"}, "preference"), ({"reward"}, "reward"),
-    ({"label", "reference"}, "label"), ({"policy"}, "demonstration"),
+    ({"label", "reference"}, "label"), ({"policy"}, "demonstration"), ({"prompt", "chosen", "reward_gap", "reward"}, "prompt"),
 ])
 def test_the_signal_follows_from_what_the_head_reads(needs, signal):
     assert signal_of(needs) == signal
@@ -66,6 +67,25 @@ def test_what_does_not_count_adds_nothing_to_any_count(signal):
     weights = [batch.sequences.weight, batch.weight]
     assert all(float(weight.abs().sum()) == 0 for weight in weights)
     assert torch.equal(batch.sequences.completion_ids, collate([FIRST, SECOND], signal).sequences.completion_ids)
+
+
+def test_prompts_have_their_records_places_and_weights():
+    first, second = (PromptRecord(text, "4", {"level": 1}, f"a:{text}") for text in "xy")
+    groups = [Group(np.array([1, 2]), (), weight=2.0, record=first), Group(np.array([9]), (), record=second)]
+    prompts = collate(groups, "prompt", index=(3, 0))
+    assert prompts.prompt_ids.tolist() == [1, 2, 9] and prompts.prompt_lengths.tolist() == [2, 1]
+    assert prompts.records == (first, second)
+    assert prompts.index.tolist() == [3, 0] and prompts.weight.tolist() == [2.0, 1.0]
+    assert collate(groups, "prompt", counted=False).weight.tolist() == [0.0, 0.0]
+    assert collate(groups, "prompt").index.tolist() == [0, 1]
+
+
+def test_a_prompt_that_leaves_no_room_is_refused_by_row_and_key():
+    groups, tokens = [SECOND, FIRST], np.array([1, 2])
+    refuse_crowded(groups, tokens, 3, 5)
+    refuse_crowded(groups, tokens, 3, None)
+    with pytest.raises(InputError, match="a:1: the prompt has 2 tokens .* model.sampler.max_new_tokens=4, .* context is 5"):
+        refuse_crowded(groups, tokens, 4, 5)
 
 
 def test_tokens_count_the_prompt_once():

@@ -17,6 +17,7 @@ from lit_rlhf.data.loading import GroupStream, Items
 from lit_rlhf.data.planner import PlannedData
 from lit_rlhf.data.records import Group
 from lit_rlhf.errors import InputError
+from lit_rlhf.types import PromptRecord, ScoredBatch
 
 LENGTHS = np.random.default_rng(3).integers(1, 20, size=23).tolist()
 GOOD = [1.0, 0.0, 0.0, 0.0] * 6
@@ -245,6 +246,131 @@ def test_another_signal_forgets_what_was_loaded():
 def test_setup_without_an_algorithm_says_what_is_missing():
     with pytest.raises(InputError, match="attach"):
         Numbered().setup("fit")
+
+
+# ---- prompts
+
+
+class Asked(Numbered):
+    """The same groups as prompts of LENGTHS[number] + 1 tokens alone."""
+
+    def load(self, split: str) -> Sequence[Group]:
+        return [asked(number) for number in range(self.sizes[split])]
+
+
+class StreamedPrompts(Asked):
+    """Its training prompts as a stream."""
+
+    def load(self, split: str) -> Sequence[Group] | GroupStream:
+        return PromptStream(self.sizes["train"]) if split == "train" else super().load(split)
+
+
+class PromptStream(Stream):
+    def read(self, number: int) -> Iterator[Group]:
+        return map(asked, range(self.n))
+
+
+def asked(number: int) -> Group:
+    ids = np.full(LENGTHS[number] + 1, number)
+    return Group(ids, (), row=f"row {number}", record=PromptRecord(str(number), row=f"row {number}"))
+
+
+ASKS = frozenset({"prompt", "reward"})
+
+
+def places(item) -> dict[int, str]:
+    """The prompts of an item that count, by their place in the step."""
+    (prompts,) = item
+    counted = zip(prompts.index.tolist(), prompts.records, prompts.weight.tolist(), strict=True)
+    return {index: record.prompt for index, record, weight in counted if weight}
+
+
+@pytest.mark.parametrize("data", [Asked, StreamedPrompts])
+@pytest.mark.parametrize("ranks", [2, 3, 5])
+def test_ranks_share_the_prompts_of_one_process_at_the_same_places(data, ranks):
+    module = ready(data(micro_batch_tokens=2), needs=ASKS)
+    whole = list(map(places, itertools.islice(ranked(module, "train", 1)[0], 9)))
+    shares = [list(itertools.islice(share, 9)) for share in ranked(module, "train", ranks)]
+    for step, parts in zip(whole, zip(*shares, strict=True), strict=True):
+        found = [places(part) for part in parts]
+        assert sum(map(len, found)) == len(step) == len({place for part in found for place in part})
+        assert {place: prompt for part in found for place, prompt in part.items()} == step
+
+
+def test_prompts_are_shared_by_their_lengths():
+    data = ready(Asked(batch_size=23), needs=ASKS)
+    loads = [int(data.item(0, rank, 2)[0].prompt_lengths.sum()) for rank in range(2)]
+    assert sum(loads) == sum(LENGTHS) + 23 and abs(loads[0] - loads[1]) <= max(LENGTHS) + 1
+
+
+def test_a_repeated_prompt_weighs_nothing():
+    data = ready(Asked(n=2, batch_size=2), needs=ASKS)
+    items = [data.item(0, rank, 3) for rank in range(3)]
+    assert [len(item[0].records) for item in items] == [1, 1, 1]
+    assert [float(item[0].weight) for item in items] == [1.0, 1.0, 0.0]
+
+
+def test_evaluation_has_every_prompt_once():
+    data = ready(Asked(evaluation=13), "validate", needs=ASKS)
+    shares = ranked(data, "val", 2)
+    seen = [prompt for share in shares for position in range(len(share)) for prompt in places(share[position]).values()]
+    assert sorted(map(int, seen)) == list(range(13))
+
+
+def test_fresh_prompts_are_a_function_of_seed_position_attempt_and_place():
+    data = ready(Asked(), needs=ASKS)
+    index = torch.tensor([3, 0, 2])
+    drawn = data.fresh_prompts(index, 4, 1)
+    assert drawn.index.tolist() == [3, 0, 2] and drawn.weight.tolist() == [1.0] * 3
+    data.item(9)
+    again = data.fresh_prompts(torch.tensor([2, 3]), 4, 1)
+    assert again.records == (drawn.records[2], drawn.records[0])
+    every = torch.arange(12)
+    others = [data.fresh_prompts(every, 4, 2), data.fresh_prompts(every, 5, 1), ready(Asked(seed=1), needs=ASKS).fresh_prompts(every, 4, 1)]
+    assert all(other.records != data.fresh_prompts(every, 4, 1).records for other in others)
+
+
+def test_fresh_prompts_are_those_that_are_not_in_the_step():
+    data = ready(Asked(n=6), needs=ASKS)
+    step = set(places(data.item(0)).values())
+    found = {record.prompt for record in data.fresh_prompts(torch.arange(64), 0, 1).records}
+    assert len(step) == 4 and found == {str(number) for number in range(6)} - step
+    assert len(ready(Asked(n=3), needs=ASKS).fresh_prompts(torch.tensor([0]), 0, 1).records) == 1
+
+
+@pytest.mark.parametrize("call", [lambda data: data.item(0), lambda data: data.fresh_prompts(torch.tensor([0]), 0, 1)])
+def test_a_stream_of_prompts_has_none_by_number(call):
+    with pytest.raises(InputError, match="a stream has no rows to choose from by number; set data.streaming to false"):
+        call(ready(StreamedPrompts(), needs=ASKS))
+
+
+def test_prompts_leave_room_for_what_the_algorithm_samples():
+    longest = max(LENGTHS) + 1
+    composition = SimpleNamespace(tokenizer=None, needs=ASKS, max_new_tokens=7, context=longest + 7)
+    data = Asked()
+    data.attach(composition)
+    data.setup("fit")
+    composition.max_new_tokens = 8
+    data.attach(composition)
+    with pytest.raises(InputError, match=rf"row {LENGTHS.index(max(LENGTHS))}: .* {longest} tokens .*max_new_tokens=8"):
+        data.setup("fit")
+
+
+def test_an_off_line_algorithm_reads_rows_of_any_length():
+    data = Numbered()
+    data.attach(SimpleNamespace(tokenizer=None, needs=Watcher.needs, max_new_tokens=8, context=4))
+    data.setup("fit")
+    assert (data.room, data.context) == (0, None)
+
+
+@pytest.mark.parametrize("ranks", [1, 2])
+def test_an_item_is_had_by_its_position_without_a_trainer(ranks):
+    data = ready(Numbered(), needs=frozenset())
+    for share in ranked(data, "train", ranks):
+        for position in (7, 2):
+            item = data.item(position, share.rank, ranks)
+            assert prompts(item) == prompts(share[position]) and all(isinstance(batch, ScoredBatch) for batch in item)
+    assert data.position == 0
 
 
 # ---- streams

@@ -26,7 +26,7 @@ def test_responses_are_drawn_from_their_law(signal, law):
         assert abs(found.mean() - mean) < 5 * (variance / found.size) ** 0.5
 
 
-@pytest.mark.parametrize("signal", SIGNALS)
+@pytest.mark.parametrize("signal", [signal for signal in SIGNALS if signal != "prompt"])
 def test_groups_are_a_function_of_the_seed(signal):
     def all_of(seed: int) -> list[tuple]:
         groups = drawn(signal, seed=seed, labels="sampled")
@@ -40,6 +40,14 @@ def test_lengths_are_known_without_making_groups(signal):
     groups = drawn(signal)
     prompts, responses = groups.lengths
     assert (prompts + responses.sum(1)).tolist() == [tokens_of(groups[index]) for index in range(len(groups))]
+
+
+def test_prompts_come_in_turn_with_their_text_and_no_response():
+    groups = [drawn("prompt")[index] for index in range(16)]
+    assert [group.record.prompt for group in groups] == [*grammar.PROMPTS] * 2
+    assert [grammar.decoded(group.prompt_ids) for group in groups] == [*grammar.PROMPTS] * 2
+    assert {group.completions for group in groups} == {()}
+    assert groups[9].record.row == groups[9].row == "reviews:train:10"
 
 
 @pytest.mark.parametrize("n", [5, 64])

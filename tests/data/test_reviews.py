@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from types import SimpleNamespace
 
 import numpy as np
@@ -15,6 +16,7 @@ from lit_rlhf.types import Batch
 
 NEEDS = {
     "gap": {"chosen", "reward_gap"}, "preference": {"chosen"}, "reward": {"reward"}, "label": {"label"}, "demonstration": set(),
+    "prompt": {"prompt", "reward"},
 }
 TOKENIZER = SimpleNamespace(
     convert_tokens_to_ids=lambda tokens: [grammar.TOKENS.index(token) for token in tokens], decode=grammar.decoded
@@ -101,6 +103,17 @@ def test_the_reward_of_any_response_is_known_and_of_nothing_else():
 
 def test_demonstrations_all_count_alike():
     assert first_batch(reviews("demonstration")).reward.tolist() == [1.0] * 8
+
+
+def test_every_step_of_prompts_has_each_of_them_alike():
+    data = reviews("prompt", batch_size=16, micro_batch_tokens=2)
+    for (prompts,) in data.train_dataloader():
+        assert Counter(record.prompt for record in prompts.records) == dict.fromkeys(grammar.PROMPTS, 2)
+        texts = [grammar.decoded(ids) for ids in prompts.prompt_ids.split(prompts.prompt_lengths.tolist())]
+        assert texts == [record.prompt for record in prompts.records]
+    (held_out,) = next(iter(data.val_dataloader()))
+    assert [record.row for record in held_out.records[:2]] == ["reviews:val:1", "reviews:val:2"]
+    assert data.report.splits["val"].kept == 16 and "film was" in data.report.text()
 
 
 def test_validation_data_are_drawn_apart():
