@@ -122,3 +122,16 @@ def stop_set(tokenizer: Any, generation: Iterable[int] = (), terminator: int | N
         tuple(tokenizer.convert_ids_to_tokens(token) for token in ids),
         tuple(" and ".join(found[token]) for token in ids),
     )
+
+
+def generation_stops(tokenizer: Any) -> tuple[int, ...]:
+    """The ids by which the generation settings beside a tokenizer end a completion; none without settings."""
+    from transformers import GenerationConfig
+
+    if not tokenizer.name_or_path:
+        return ()
+    try:
+        ids = GenerationConfig.from_pretrained(tokenizer.name_or_path).eos_token_id
+    except (OSError, ValueError):
+        return ()
+    return () if ids is None else tuple(ids) if isinstance(ids, (list, tuple)) else (int(ids),)
