@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, ClassVar, Literal
 
 import torch
@@ -27,14 +27,25 @@ from lit_rlhf.algorithms.statistics import StepStatistics
 from lit_rlhf.algorithms.validation import Predictions, default_metrics, predictions
 from lit_rlhf.algorithms.watching import watched
 from lit_rlhf.components.actor import Actor
-from lit_rlhf.components.critic import Critic
+from lit_rlhf.components.critic import Critic, SharedCritic
 from lit_rlhf.components.learned import Learned
 from lit_rlhf.components.reference import Reference
 from lit_rlhf.errors import InputError
 from lit_rlhf.losses.base import LossHead
-from lit_rlhf.types import Batch, Evidence, Observation, Unit
+from lit_rlhf.losses.base import Metric as LossMetric
+from lit_rlhf.types import Batch, Evidence, Observation, Sequences, TokenLogps, Unit
 
 MicroBatches = Sequence[Batch]
+
+
+@dataclasses.dataclass(frozen=True)
+class Strand:
+    """Micro-batches with a head of their own in the same optimizer step: their sums are divided by their own counts."""
+
+    loss: LossHead
+    micro_batches: MicroBatches
+
+
 PRECISIONS = ("32-true", "bf16-mixed")
 """Values of `trainer.precision`."""
 
@@ -61,13 +72,17 @@ class Algorithm(LightningModule):
 
     trains: ClassVar[str] = "actor"
     """The name of the first trained part: its attribute, its prefix in checkpoints, its folder in the run directory."""
+    samples: ClassVar[bool] = False
+    """Whether it trains on completions that it samples itself."""
+    monitored: ClassVar[str] = "val/loss"
+    """The metric of validation by which the best checkpoint is chosen unless another is named."""
 
     def __init__(
         self,
         actor: Actor,
         loss: LossHead,
         reference: Reference | None = None,
-        critic: Critic | None = None,
+        critic: Critic | SharedCritic | None = None,
         optimizer: OptimizerCallable | None = None,
         schedule: Schedule | None = None,
         max_grad_norm: float | None = 1.0,
@@ -86,6 +101,7 @@ class Algorithm(LightningModule):
         self.recorder, self.val_recorder = Recorder(), Recorder()
         self.statistics = StepStatistics(loss.observes)
         self.items_done, self._built = 0, False
+        self.enter: Callable[[str], Any] = _nowhere
         self._stops: tuple[int, ...] = ()
         self._settings: dict[str, Any] = {}
         self._resumed: dict[str, Any] | None = None
@@ -134,6 +150,8 @@ class Algorithm(LightningModule):
             return
         refuse_strangers(self)
         for _, part in self.parts:
+            if isinstance(part, SharedCritic):
+                part.attach(self.actor)
             part.build()
             if hasattr(part, "model"):
                 part.model.stop_at(self._stops)
@@ -152,43 +170,83 @@ class Algorithm(LightningModule):
         self._settings = settings_of(optimizer)
         if self.schedule is None:
             return optimizer
-        planned = self.trainer.estimated_stepping_batches
+        planned = self.planned_updates()
         scheduler = self.schedule.build(optimizer, int(planned) if 0 < planned < math.inf else None)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
 
+    def planned_updates(self) -> float:
+        """Optimizer steps of the whole run; infinity where nothing limits it."""
+        return self.trainer.estimated_stepping_batches
+
     def evidence(self, batch: Batch) -> Evidence:
         """Everything the head may read of the models for one micro-batch."""
-        sequences, needs = batch.sequences, self.needs
+        sequences = batch.sequences
+        policy, values = self.policy_and_values(sequences)
         return Evidence(
-            policy=self.actor.token_logps(sequences, entropy="entropy" in needs, collision="collision" in needs),
+            policy=policy,
             reference=None if self.reference is None else self.reference.token_logps(sequences),
-            values=None if self.critic is None else self.critic.values(sequences),
+            values=values,
             **{part.fills: part(sequences) for part in self.learned},
         )
+
+    def policy_and_values(self, sequences: Sequences, **asked: Any) -> tuple[TokenLogps, Tensor | None]:
+        """Log-probs of the actor and [T] values of the critic, in one pass where they share a trunk."""
+        needs = self.loss.needs
+        asked = {"entropy": "entropy" in needs, "collision": "collision" in needs} | asked
+        if isinstance(self.critic, SharedCritic):
+            hidden = self.actor.hidden(sequences)
+            return self.actor.token_logps(sequences, hidden=hidden, **asked), self.critic.of(hidden)
+        values = None if self.critic is None else self.critic.values(sequences)
+        return self.actor.token_logps(sequences, **asked), values
 
     # ---- one optimizer step
 
     def training_step(self, item: MicroBatches, index: int) -> None:
         self.update(item)
+        self.recorder.add("tokens", sum(_tokens(batch) for batch in item), 1.0 / world_size())
         self.items_done += 1
 
-    def update(self, micro_batches: MicroBatches) -> None:
-        """One optimizer step on all micro-batches of all ranks."""
-        optimizer = self.optimizers()
-        counts = self._counts(micro_batches)
+    def update(self, micro_batches: MicroBatches, *others: Strand) -> tuple[LossMetric, ...]:
+        """One optimizer step on all micro-batches of all ranks, and on those of the other strands.
+
+        Returns:
+            What the head measured on this rank's own micro-batches.
+        """
+        self.enter("forward_backward")
+        optimizer, shares = self.optimizers(), {}
+        measured: tuple[LossMetric, ...] = ()
         observed = self._observed(micro_batches, remember=True)
         optimizer.zero_grad()
-        shares: dict[str, Tensor] = {}
-        for index, (batch, seen) in enumerate(zip(micro_batches, observed, strict=True)):
-            with self._synchronised(last=index == len(micro_batches) - 1):
-                evidence = dataclasses.replace(self.evidence(batch), observed=seen)
-                output = self.loss(evidence, batch)
-                terms = {name: term.total / counts[term.unit] for name, term in named(output.terms)}
-                self.manual_backward(sum(terms.values()) * world_size())  # strategies average over ranks
-            shares = {name: shares.get(name, 0.0) + value.detach() for name, value in terms.items()}
-            self.recorder.add_metrics(output.metrics, watched(evidence, batch))
+        last = len(others)
+        for place, strand in enumerate((Strand(self.loss, micro_batches), *others)):
+            seen = observed if place == 0 else [None] * len(strand.micro_batches)
+            found = self._backward(strand, seen, shares, last=place == last)
+            measured = measured or found
         if self._step(optimizer):
             self._record_loss(shares)
+        return measured
+
+    def _backward(
+        self, strand: Strand, observed: Sequence[Any], shares: dict[str, Tensor], last: bool
+    ) -> tuple[LossMetric, ...]:
+        """Adds the gradient of a strand to the weights' and its terms to `shares`."""
+        counts, metrics = self._counts(strand.micro_batches), []
+        for index, (batch, seen) in enumerate(zip(strand.micro_batches, observed, strict=True)):
+            with self._synchronised(last and index == len(strand.micro_batches) - 1):
+                evidence = dataclasses.replace(self.evidence(batch), observed=seen)
+                output = strand.loss(evidence, batch)
+                terms = {name: term.total / counts[term.unit] for name, term in named(output.terms)}
+                self.manual_backward(sum(terms.values()) * world_size())  # strategies average over ranks
+            for name, value in terms.items():
+                shares[name] = shares.get(name, 0.0) + value.detach()
+            found = (*output.metrics, *self.watch(evidence, batch))
+            self.recorder.add_metrics(found)
+            metrics += found
+        return tuple(metrics)
+
+    def watch(self, evidence: Evidence, batch: Batch) -> tuple[LossMetric, ...]:
+        """What is measured of every micro-batch whatever the head."""
+        return watched(evidence, batch)
 
     def _counts(self, micro_batches: MicroBatches) -> dict[Unit, Tensor]:
         """The sum of weights of every unit over the step, on all ranks; 1 where it is 0."""
@@ -257,7 +315,7 @@ class Algorithm(LightningModule):
             output = self.loss(evidence, batch)
             for name, term in named(output.terms):
                 self.val_recorder.add(f"loss/{name}", term.total, batch.count(term.unit))
-            self.val_recorder.add_metrics(output.metrics, watched(evidence, batch))
+            self.val_recorder.add_metrics(output.metrics, self.watch(evidence, batch))
             for metric in self.metrics if bool(batch.sequence_weight.any()) else ():  # repeats that keep ranks in step weigh 0
                 metric.update(evidence, batch)
 
@@ -305,3 +363,13 @@ class Algorithm(LightningModule):
         self.statistics.load_state_dict(state["statistics"])
         if self.reference is not None:
             self.reference.load_state_dict(state["reference"])
+
+
+def _tokens(batch: Batch) -> Tensor | int:
+    """Of prompts and completions; none of a repeat that only keeps ranks in step: it weighs nothing."""
+    tokens, weight = len(batch.sequences.prompt_ids) + len(batch.sequences.completion_ids), batch.sequences.weight
+    return tokens if weight is None else tokens * weight.any()
+
+
+def _nowhere(phase: str) -> None:
+    """Where nobody measures the time of phases."""

@@ -5,9 +5,10 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from lit_rlhf.functional import kl
 from lit_rlhf.functional.segment import segment_sum
 from lit_rlhf.losses.base import Metric
-from lit_rlhf.types import Batch, Evidence, PreferenceBatch
+from lit_rlhf.types import Batch, Evidence, PreferenceBatch, Rollout
 
 
 @torch.no_grad()
@@ -30,6 +31,46 @@ def watched(evidence: Evidence, batch: Batch) -> tuple[Metric, ...]:
         change = _sums(evidence.policy.values - evidence.reference, batch)
         metrics.append(_mean("chosen_rising", change[batch.chosen] > 0, batch.pair_weight))
     return tuple(metrics)
+
+
+@torch.no_grad()
+def of_ratio(evidence: Evidence, rollout: Rollout) -> tuple[Metric, ...]:
+    """Weighted sums over one micro-batch, of the policy under the law that sampled it: pi' against the behaviour mu.
+
+    `policy_kl` is the k3 estimate of KL(mu || pi') per token in nats.
+    """
+    return (_mean("policy_kl", kl.k3(rollout.behaviour, _acting(evidence)), rollout.token_weight),)
+
+
+@torch.no_grad()
+def largest_apart(evidence: Evidence, rollout: Rollout) -> Tensor:
+    """[] the largest difference in nats between a log-prob now and when it was sampled; 0 without tokens that count.
+
+    Only of the policy's own sequences.
+    """
+    apart = (_acting(evidence) - rollout.behaviour).abs()
+    own = rollout.token_weight > 0
+    if rollout.opponent is not None:
+        own &= ~rollout.opponent.repeat_interleave(rollout.sequences.completion_lengths)
+    return torch.where(own, apart, 0.0).max()
+
+
+def of_credit(rollout: Rollout) -> tuple[Metric, ...]:
+    """Weighted sums over an iteration: mean and square of advantages, mean of returns and of the critic's values."""
+    weight = rollout.token_weight
+    metrics = [
+        _mean(f"rollout/{name}", getattr(rollout, field), weight)
+        for name, field in (("advantage", "advantages"), ("return", "returns"), ("value", "values"))
+        if getattr(rollout, field) is not None
+    ]
+    if rollout.advantages is not None:
+        metrics.append(_mean("rollout/advantage_square", rollout.advantages.square(), weight))
+    return tuple(metrics)
+
+
+def _acting(evidence: Evidence) -> Tensor:
+    policy = evidence.policy
+    return (policy.values if policy.acting is None else policy.acting).detach()
 
 
 def _per_token(end: str, evidence: Evidence, batch: Batch, weight: Tensor) -> list[Metric]:

@@ -22,15 +22,16 @@ __all__ = [
 ]
 
 
-def default_callbacks(run_dir: Path, progress_bar: bool = True) -> list[Callback]:
+def default_callbacks(run_dir: Path, progress_bar: bool = True, monitor: str = "val/loss") -> list[Callback]:
     """What the command line gives every run; one of a class that the user configures takes the place of the default.
 
     Args:
         run_dir: where checkpoints, samples, predictions and records go.
         progress_bar: False where the trainer is configured without one, which Lightning insists on.
+        monitor: the metric by which the best checkpoint is chosen.
     """
     callbacks: list[Callback] = [
         Opening(), RunRecord(run_dir), StartupChecks(), MetricLogger(), SampleTable(run_dir), RunSummary(run_dir),
-        PredictionWriter(run_dir), RunCheckpoint(Path(run_dir) / "checkpoints"),
+        PredictionWriter(run_dir), RunCheckpoint(Path(run_dir) / "checkpoints", monitor),
     ]
     return [*callbacks, ProgressBar()] if progress_bar else callbacks

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -16,14 +16,12 @@ from torch.optim import Optimizer
 from torchmetrics import Metric
 
 from lit_rlhf.algorithms.metrics import metric_name
-from lit_rlhf.ranks import world_size
 from lit_rlhf.callbacks import tensorboard
 from lit_rlhf.callbacks.names import check_monitors, staged
-from lit_rlhf.callbacks.phases import PHASES, Phases
-from lit_rlhf.types import Batch
+from lit_rlhf.callbacks.phases import PHASES, SAMPLING, Phases
 
 SHOWN = (
-    "train/loss", "train/accuracy", "train/rewards/margin", "val/loss", "val/preference_accuracy",
+    "train/loss", "train/accuracy", "train/rewards/margin", "reward/mean", "rollout/length", "val/loss", "val/reward", "val/preference_accuracy",
     "perf/tokens_per_second",
 )
 """What progress bars show of the metrics that a run has."""
@@ -67,6 +65,7 @@ class MetricLogger(Callback):
         if report is not None:
             tensorboard.text(trainer, "data/report", report.markdown())
         self.phases.restart()
+        pl_module.enter = self.phases.enter
 
     # ---- training
 
@@ -77,11 +76,10 @@ class MetricLogger(Callback):
         self.phases.enter("optimizer")
 
     def on_train_batch_end(
-        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Sequence[Batch], batch_idx: int
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
         self.phases.enter("logging")
         self._items += 1
-        pl_module.recorder.add("tokens", sum(_tokens(part) for part in batch), 1.0 / world_size())
         every, step = trainer.log_every_n_steps, trainer.global_step
         if every and step // every > self._seen_step // every:
             self._log_training(trainer, pl_module)
@@ -98,7 +96,7 @@ class MetricLogger(Callback):
             writer.flush()  # a resumed run does not log again what came before its checkpoint
 
     def _log_training(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        values = {f"train/{name}": value for name, value in pl_module.recorder.flush(pl_module.device).items()}
+        values = {staged("train", name): value for name, value in pl_module.recorder.flush(pl_module.device).items()}
         values |= _learning_rates(pl_module) | self._performance(values, trainer.global_step)
         values["train/epoch"] = pl_module.items_done / trainer.num_training_batches
         self._items, self._logged_step = 0, trainer.global_step
@@ -108,8 +106,10 @@ class MetricLogger(Callback):
         seconds = self.phases.take()
         total = max(sum(seconds.values()), 1e-9)
         training = max(total - seconds["validation"] - seconds["checkpoint"], 1e-9)
-        shares = {f"perf/share_{phase}": seconds[phase] / total for phase in PHASES}
+        shares = {f"perf/share_{phase}": seconds[phase] / total for phase in PHASES if seconds[phase] or phase not in SAMPLING}
         speed = values["train/tokens"] * self._items / training
+        if "rollout/tokens" in values:
+            shares["perf/sampled_per_second"] = values["rollout/tokens"] * self._items / max(seconds["generate"], 1e-9)
         return shares | {
             "perf/tokens_per_second": speed,
             "perf/seconds_per_update": training / max(1, step - self._logged_step),
@@ -182,12 +182,6 @@ def _leaves(name: str, value: Tensor | Mapping[str, Tensor] | None) -> list[tupl
     if value is None:
         return []
     return [(f"{name}/{key}", leaf) for key, leaf in value.items()] if isinstance(value, Mapping) else [(name, value)]
-
-
-def _tokens(batch: Batch) -> Tensor | int:
-    """None of a repeat that only keeps ranks in step: it weighs nothing."""
-    tokens, weight = len(batch.sequences.prompt_ids) + len(batch.sequences.completion_ids), batch.sequences.weight
-    return tokens if weight is None else tokens * weight.any()
 
 
 def _learning_rates(module: LightningModule) -> dict[str, float]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 import difflib
 from typing import Any
@@ -12,9 +13,9 @@ from lightning.pytorch import LightningModule, Trainer
 from lit_rlhf.algorithms.composition import SAMPLED, available_fields
 from lit_rlhf.algorithms.metrics import metric_name
 from lit_rlhf.algorithms.recording import named
-from lit_rlhf.algorithms.watching import watched
+from lit_rlhf.credit.base import credited
 from lit_rlhf.errors import InputError
-from lit_rlhf.losses.base import LossHead, LossOutput
+from lit_rlhf.losses.base import LossOutput
 from lit_rlhf.types import (
     Batch,
     Evidence,
@@ -34,34 +35,38 @@ PERFORMANCE = (
 )
 
 
+ROLLOUT = (
+    "rollout/length", "rollout/finished", "rollout/entropy_estimate", "rollout/zero_variance_groups", "rollout/advantage",
+    "rollout/advantage_square", "rollout/return", "rollout/value", "rollout/updates", "rollout/stopped_early",
+    "rollout/first_ratio_error", "rollout/resampled_groups", "rollout/tokens", "reward/mean", "reward/square", "reward/skipped",
+)
+SAMPLING = ("perf/share_generate", "perf/share_score", "perf/share_other", "perf/sampled_per_second")
+
+
 def probe(module: Any) -> LossOutput:
     """What the head returns for two prompts with two completions each and made-up numbers: no model is asked."""
-    sequences = Sequences(
-        torch.zeros(2, dtype=torch.long), torch.ones(2, dtype=torch.long), torch.zeros(6, dtype=torch.long),
-        torch.tensor([2, 1, 1, 2]), torch.tensor([0, 0, 1, 1]),
-    )
+    sequences = made_up_sequences()
     tokens = -torch.arange(1.0, 7.0) / 7
     made_up = {
         "policy": TokenLogps(tokens, -tokens, tokens), "reference": tokens - 0.1, "score": tokens[:4], "values": tokens,
         "log_partition": tokens[:2], "tau": torch.tensor(1.0),
     }
     evidence = Evidence(**{field: made_up[field] for field in available_fields(module)})
-    batch = _batch(module.loss, sequences)
+    batch = _batch(module, sequences)
     with torch.no_grad():
         output = module.loss(evidence, batch)
-    return dataclasses.replace(output, metrics=(*output.metrics, *watched(evidence, batch)))
+    return dataclasses.replace(output, metrics=(*output.metrics, *module.watch(evidence, batch)))
 
 
-def _batch(loss: LossHead, sequences: Sequences) -> Batch:
-    if {"chosen", "reward_gap"} & loss.needs:
+def _batch(module: Any, sequences: Sequences) -> Batch:
+    needs, reward = module.loss.needs, torch.tensor([1.0, 0.0, 1.0, 0.0])
+    tokens = torch.zeros(len(sequences.completion_ids))
+    made = dict.fromkeys(("behaviour", "reference", "values", "advantages", "returns"), tokens)
+    drawn = Rollout(sequences, reward=reward, opponent=reward > 0, **made) if module.samples or SAMPLED & needs else None
+    if {"chosen", "reward_gap"} & needs:
         ends = torch.tensor([0, 2])
-        return PreferenceBatch(sequences, ends, ends + 1, torch.tensor([0.9, 0.6]), torch.tensor([2.0, 0.4]))
-    reward = torch.tensor([1.0, 0.0, 1.0, 0.0])
-    if SAMPLED & loss.needs:
-        tokens = torch.zeros(len(sequences.completion_ids))
-        drawn = dict.fromkeys(("behaviour", "reference", "values", "advantages", "returns"), tokens)
-        return Rollout(sequences, reward=reward, **drawn)
-    return ScoredBatch(sequences, reward)
+        return PreferenceBatch(sequences, ends, ends + 1, torch.tensor([0.9, 0.6]), torch.tensor([2.0, 0.4]), drawn=drawn)
+    return drawn or ScoredBatch(sequences, reward)
 
 
 def known_names(module: Any) -> frozenset[str]:
@@ -72,19 +77,53 @@ def known_names(module: Any) -> frozenset[str]:
     output = probe(module)
     terms = [f"loss/{name}" for name, _ in named(output.terms)] if len(output.terms) > 1 else []
     head = ["loss", *terms, *(metric.name for metric in output.metrics)]
+    if getattr(module, "samples", False):
+        return frozenset({*TRAINING, *PERFORMANCE, *SAMPLING, *rates_of(module), *(f"train/{name}" for name in head), *sampled_names(module)})
     own = [metric_name(metric) for metric in module.metrics]
-    rates = [f"train/learning_rate/{name}" for name, _ in module.parts]
     both = [f"{stage}/{name}" for stage in ("train", "val") for name in head]
     sampled = ["val/sampled_length"] if getattr(module, "trains", "actor") == "actor" else []
     logged = getattr(module, "logged", ())
     return frozenset({
-        *TRAINING, *PERFORMANCE, *sampled, *rates, *both, *(staged("val", name) for name in own), *logged,
+        *TRAINING, *PERFORMANCE, *sampled, *rates_of(module), *both, *(staged("val", name) for name in own), *logged,
     })
 
 
+def rates_of(module: Any) -> list[str]:
+    """Where parts have learning rates of their own."""
+    return [f"train/learning_rate/{name}" for name, _ in module.parts]
+
+
+def sampled_names(module: Any) -> frozenset[str]:
+    """What a run that samples logs of its rollouts, its rewards and its validation."""
+    steps = {metric.name for metric in credited(_batch_of_credit(module), copy.deepcopy(module.credit)).metrics}
+    ks = [2**power for power in range(module.val_samples.bit_length())] if module.reward.verifiable else []
+    divergence = ("kl", "kl_per_token") if module.reference is not None else ()
+    validation = {f"val/{name}" for name in ("reward", "length", "finished", "sampled_length", *divergence, *(f"pass@{k}" for k in ks))}
+    return frozenset({*ROLLOUT, *steps, *validation})
+
+
+def _batch_of_credit(module: Any) -> Rollout:
+    """Two prompts with two finished completions each; every field that a credit step may read is there."""
+    sequences = made_up_sequences()
+    tokens, each = torch.linspace(0, 1, len(sequences.completion_ids)), torch.ones(4, dtype=torch.bool)
+    opponent = None if module.opponent is None else torch.tensor([False, True, False, True])
+    return Rollout(
+        sequences, -tokens, torch.tensor([1.0, 0.0, 1.0, 0.5]), reference=-tokens, values=tokens, finished=each, opponent=opponent,
+    )
+
+
+def made_up_sequences() -> Sequences:
+    """Two prompts with two completions each."""
+    return Sequences(
+        torch.zeros(2, dtype=torch.long), torch.ones(2, dtype=torch.long), torch.zeros(6, dtype=torch.long),
+        torch.tensor([2, 1, 1, 2]), torch.tensor([0, 0, 1, 1]),
+    )
+
+
 def staged(stage: str, name: str) -> str:
-    """`val/<name>`; the gauges under `udrra/` keep their name."""
-    return name if name.startswith("udrra/") else f"{stage}/{name}"
+    """`<stage>/<name>`; what stands under a heading of its own keeps its name: gauges, and in training rollouts and rewards."""
+    own = ("udrra/", "rollout/", "reward/", "perf/") if stage == "train" else ("udrra/",)
+    return name if name.startswith(own) else f"{stage}/{name}"
 
 
 def check_monitors(trainer: Trainer, module: LightningModule) -> None:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import time
-from typing import Literal
+from typing import Literal, get_args
 
-Phase = Literal["data", "forward_backward", "optimizer", "logging", "checkpoint", "validation"]
-PHASES: tuple[Phase, ...] = ("data", "forward_backward", "optimizer", "logging", "checkpoint", "validation")
+Phase = Literal["data", "generate", "score", "other", "forward_backward", "optimizer", "logging", "checkpoint", "validation"]
+PHASES: tuple[Phase, ...] = get_args(Phase)
+SAMPLING: tuple[Phase, ...] = ("generate", "score", "other")
+"""Phases of runs that sample; `other` is what an iteration does between scores and updates: reference, values, credit, pairs."""
 
 
 class Phases:

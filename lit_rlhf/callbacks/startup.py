@@ -24,7 +24,7 @@ from lit_rlhf.callbacks.stops import stop_ids
 from lit_rlhf.components.actor import Actor
 from lit_rlhf.components.language_model import LanguageModel
 from lit_rlhf.components.reward import RewardModel
-from lit_rlhf.types import Batch, Sequences
+from lit_rlhf.types import Batch, Prompts, Sequences
 
 LARGEST_RELOADED = 200_000_000
 """Parameters up to which a reward model is saved and read again at the start."""
@@ -57,9 +57,10 @@ def checks(trainer: Trainer, module: Any, item: Sequence[Batch]) -> Iterator[str
         InputError: one fails.
     """
     yield f"precision: {trainer.precision} on {trainer.strategy.root_device.type}"
-    yield has_trained_tokens(item)
+    if not isinstance(item[0], Prompts):
+        yield has_trained_tokens(item)
     yield everything_is_saved(module)
-    sequences = item[0].sequences
+    sequences = ended(item[0], stop_ids(module.actor.model)) if isinstance(item[0], Prompts) else item[0].sequences
     few = sequences.select(torch.arange(min(4, len(sequences.completion_lengths)), device=sequences.prompt_of.device))
     for _, part in module.parts:
         if isinstance(part, Actor | RewardModel):
@@ -70,6 +71,14 @@ def checks(trainer: Trainer, module: Any, item: Sequence[Batch]) -> Iterator[str
             yield reward_reloads(part, few)  # transformers writes on the first rank alone
     if module.reference is not None and trainer.global_step == 0:
         yield _reference_check(trainer, module, few)
+
+
+def ended(prompts: Prompts, stop: Sequence[int]) -> Sequences:
+    """Every prompt with an empty completion: its terminator alone."""
+    lengths = prompts.prompt_lengths
+    ends = torch.full_like(lengths, stop[0] if stop else 0)
+    each = torch.arange(len(lengths), device=lengths.device)
+    return Sequences(prompts.prompt_ids, lengths, ends, torch.ones_like(lengths), each)
 
 
 def _size(part: RewardModel) -> int:

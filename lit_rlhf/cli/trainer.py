@@ -108,7 +108,7 @@ class RunLine(CommandLine):
             config["precision"] = chosen.name
             if is_first():
                 print(f"precision: {chosen.name}, because {chosen.reason}; --trainer.precision sets another")
-        config["callbacks"] = with_defaults(config, self.run_of)
+        config["callbacks"] = with_defaults(config, self.run_of, getattr(self.model, "monitored", "val/loss"))
         return super()._instantiate_trainer(config, callbacks)
 
     def _run_subcommand(self, subcommand: str) -> None:
@@ -118,11 +118,11 @@ class RunLine(CommandLine):
                 super()._run_subcommand(subcommand)
 
 
-def with_defaults(trainer: Mapping[str, Any], run: Run) -> list[Callback]:
+def with_defaults(trainer: Mapping[str, Any], run: Run, monitor: str = "val/loss") -> list[Callback]:
     """The configured callbacks of a trainer, and the default ones of which none is configured."""
     given = trainer["callbacks"] or []
     given = list(given) if isinstance(given, list | tuple) else [given]
-    defaults = default_callbacks(run.folder, trainer["enable_progress_bar"] is not False)
+    defaults = default_callbacks(run.folder, trainer["enable_progress_bar"] is not False, monitor)
     if trainer["enable_checkpointing"] is False:
         defaults = [callback for callback in defaults if not isinstance(callback, ModelCheckpoint)]
     return given + [callback for callback in defaults if not any(isinstance(own, type(callback)) for own in given)]

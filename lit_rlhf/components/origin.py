@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import functools
 import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -94,6 +95,12 @@ class Origin:
                 folder, trust_remote_code=trust, revision=self.revision, **where(folder), **given
             ),
         )
+
+    @functools.cached_property
+    def context(self) -> int | None:
+        """Most tokens that the model has positions for; None where its configuration says nothing of it. No weights are read."""
+        found = getattr(self.configuration().get_text_config(), "max_position_embeddings", None)
+        return found if found is not None and found > 0 else None
 
     def network(self, dtype: torch.dtype, head: bool = True) -> Any:
         """The causal language model of transformers.

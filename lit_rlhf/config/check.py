@@ -14,7 +14,7 @@ from lit_rlhf.config.refusals import NOT_HERE, refusals
 from lit_rlhf.config.signatures import signature_of
 from lit_rlhf.config.values import Problem, Walk
 
-PARTS = ("losses", "algorithms", "components", "data", "callbacks")
+PARTS = ("losses", "algorithms", "components", "credit", "sampling", "rewards", "data", "callbacks")
 COMMANDS = ("fit", "validate", "test", "predict")
 _SURE = 0.75
 
