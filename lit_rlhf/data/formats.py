@@ -28,10 +28,14 @@ _HINTS = {
     "completion": ("answer", "output", "response", "solution"),
     "messages": ("conversations", "conversation"),
 }
+_ANSWERED = {"prompt": _HINTS["prompt"], "answer": ("solution", "target"), "messages": _HINTS["messages"]}
 
 
-def detect(columns: Iterable[str]) -> Format:
+def detect(columns: Iterable[str], prompts: bool = False) -> Format:
     """The format of rows with these columns. The order of the columns does not matter.
+
+    Args:
+        prompts: whether prompts alone are looked for, with the answer that a reward compares with.
 
     Raises:
         InputError: no format has them; names what each needs, and a mapping that looks likely.
@@ -42,12 +46,13 @@ def detect(columns: Iterable[str]) -> Format:
             return name
     formats = "; ".join(f"{name}: {' or '.join(' + '.join(needed) for needed in NEEDS[name])}" for name in FORMATS)
     raise InputError(
-        f"data: the columns {', '.join(sorted(names))} are no known format{_hint(names)}. The formats are {formats}"
+        f"data: the columns {', '.join(sorted(names))} are no known format{_hint(names, prompts)}. The formats are {formats}"
     )
 
 
-def _hint(names: set[str]) -> str:
-    likely = {column: next((name for name in others if name in names), None) for column, others in _HINTS.items()}
+def _hint(names: set[str], prompts: bool) -> str:
+    wanted = _ANSWERED if prompts else _HINTS
+    likely = {column: next((name for name in others if name in names), None) for column, others in wanted.items()}
     found = ", ".join(f"{column}: {name}" for column, name in likely.items() if name and column not in names)
     return f"; rename them by data.columns, perhaps {{{found}}}" if found else "; rename them by data.columns"
 

@@ -55,7 +55,7 @@ class Recipe:
         if not read:
             raise InputError(f"data: {source.path}: no row can be read")
         names = renamed_columns(read, columns)
-        format = self.format or _detected(source, names)
+        format = self.format or _detected(source, names, self.preparation.signal == "prompt")
         preparation = self.preparation
         check_signal(preparation.signal, format, names, preparation.rules.label_above, f"data: {source.path}")
         reading: Reading = dataclasses.replace(preparation.reading, format=format)
@@ -63,9 +63,9 @@ class Recipe:
         return dataclasses.replace(preparation, reading=reading), columns, described
 
 
-def _detected(source: Source, names: Sequence[str]) -> Format:
+def _detected(source: Source, names: Sequence[str], prompts: bool) -> Format:
     try:
-        return detect(names)
+        return detect(names, prompts)
     except InputError as error:
         raise InputError(str(error).replace("data:", f"data: {source.path}:", 1)) from None
 
@@ -101,12 +101,13 @@ def gather(sources: Sequence[Source], recipe: Recipe, cache_dir: str | None) -> 
     return Gathered(datasets.concatenate_datasets(parts), tuple(sizes), tuple(lines))
 
 
-def refuse(gathered: Gathered, tolerate: float, drops: bool) -> tuple[str, ...]:
+def refuse(gathered: Gathered, tolerate: float, drops: bool, prompts: bool = False) -> tuple[str, ...]:
     """The wrong rows, each with its place and what is wrong.
 
     Args:
         tolerate: the share of wrong rows that is accepted.
         drops: whether rows that are too long may be left out or cut.
+        prompts: whether they are prompts alone, with room for a completion.
 
     Raises:
         InputError: more rows are wrong, or a row is too long.
@@ -124,13 +125,10 @@ def refuse(gathered: Gathered, tolerate: float, drops: bool) -> tuple[str, ...]:
         )
     long = [f"{row}: {reason}" for row, fate, reason in rows if fate == "too_long"]
     if long and not drops:
-        raise InputError(
-            _listed(
-                f"data: {len(long)} of {read} rows are too long. Raise data.max_length, or set data.overflow to drop, "
-                "truncate_prompt_left or truncate_completion_right",
-                long,
-            )
-        )
+        remedy = "Raise data.max_length, or set data.overflow to drop, truncate_prompt_left or truncate_completion_right"
+        if prompts:
+            remedy = "Lower model.sampler.max_new_tokens, or set data.overflow to drop or truncate_prompt_left"
+        raise InputError(_listed(f"data: {len(long)} of {read} rows are too long. {remedy}", long))
     return tuple(wrong)
 
 
@@ -177,6 +175,7 @@ def split_report(data: Any, groups: StoredGroups, repeated: int = 0) -> SplitRep
         clipped_pairs=_total(data, "clipped_pairs"),
         prompt_lengths=Lengths.of(prompts),
         completion_lengths=Lengths.of(lengths.flatten().to_numpy(zero_copy_only=False)),
+        answers=_total(kept, "answered"),
         trained=_total(kept, "trained") / max(int((prompts + list_sums(lengths)).sum()), 1),
         coverage=coverage(groups, _TOGETHER),
     )

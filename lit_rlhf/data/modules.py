@@ -20,7 +20,7 @@ from lit_rlhf.data.gathering import (
     split_report,
     training_rows,
 )
-from lit_rlhf.data.overflow import Limits, Overflow
+from lit_rlhf.data.overflow import Limits, Overflow, refuse_for_prompts
 from lit_rlhf.data.planner import SPLITS, PlannedData, Split
 from lit_rlhf.data.preparation import Preparation, Reading, Turns
 from lit_rlhf.data.report import DataReport, SplitReport, sample_text
@@ -62,7 +62,8 @@ class Files(PlannedData):
         pairs: which pairs of K scored responses: all, best_worst, or adjacent in the order of reward.
         labels: of those pairs: soft, probability = sigma(reward gap); hard, 1 (1/2 where rewards are equal).
         label_above: responses with a reward above it are desirable, where the loss reads labels and rows have rewards.
-        max_length: most tokens of a prompt and one completion; the tokenizer's `model_max_length` where it is None.
+        max_length: most tokens of a prompt and one completion, also one that is yet to be sampled; the tokenizer's
+            `model_max_length` where it is None.
         max_prompt_length: most tokens of a prompt.
         overflow: what to do with longer rows: error, drop, truncate_prompt_left or truncate_completion_right.
         tolerate: share of rows that may be wrong; they are left out and named in the report.
@@ -177,8 +178,10 @@ class Files(PlannedData):
         tokenisation = Tokenisation(tokenizer, self.chat_template, self.template_arguments, stops)
         own = tokenizer.model_max_length
         longest = self.max_length or (own if own < 10**9 else None)  # transformers says "none" by a very large number
-        limits = Limits(longest, self.max_prompt_length, self.overflow)
-        reading = Reading("text", self.as_messages, self.turns)
+        limits = Limits(longest, self.max_prompt_length, self.overflow, self.room, self.context)
+        if self.signal == "prompt":
+            refuse_for_prompts(limits)
+        reading = Reading("text", self.as_messages, "last" if self.signal == "prompt" else self.turns)
         preparation = Preparation(reading, self.signal, self.rules, tokenisation, limits, tokenizer.bos_token_id)
         identity = repr((tokenisation.identity, self.signal, self.rules, limits, tokenizer.bos_token_id))
         return Recipe(preparation, self.format, self.columns, identity)
@@ -230,7 +233,7 @@ class Files(PlannedData):
             raise InputError(f"data.{name}: names nothing, expected a file, a folder or a hub data set{instead}")
         if role not in self._gathered:
             gathered = gather(self.sources[role], self.recipe, self.cache_dir)
-            self._wrong[role] = refuse(gathered, self.tolerate, drops=self.overflow != "error")
+            self._wrong[role] = refuse(gathered, self.tolerate, self.overflow != "error", self.signal == "prompt")
             self._gathered[role] = gathered
         return self._gathered[role]
 
@@ -267,7 +270,7 @@ class Files(PlannedData):
                 "the same prompt together: write the responses of a prompt in one row, or set data.streaming to false"
             )
         head = Gathered(outcome_table(outcomes), (len(outcomes),), tuple(described))
-        self._wrong["train"], self._gathered["train"] = refuse(head, self.tolerate, drops), head
+        self._wrong["train"], self._gathered["train"] = refuse(head, self.tolerate, drops, self.signal == "prompt"), head
         self._reported("train", head.data)
         return stream
 

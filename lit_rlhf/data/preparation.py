@@ -54,12 +54,15 @@ class Reading:
     turns: Turns = "all"
 
     def record(self, row: Mapping[str, Any], place: str) -> Record:
-        """The record of a row under the formats' names.
+        """The record of a row under the formats' names, with all its turns.
 
         Raises:
             RowError: the row is not what the format says.
         """
-        record = to_record(row, self.format, place, self.as_messages)
+        return to_record(row, self.format, place, self.as_messages)
+
+    def trained(self, record: Record) -> Record:
+        """The record with the turns that are trained as its completion."""
         return _last_turns(record) if self.turns == "last" else record
 
 
@@ -98,7 +101,7 @@ class Preparation:
             return row, ""
         try:
             record = self.reading.record(row, place)
-            return select(record, self.signal, self.rules), prompt_key(record)
+            return select(self.reading.trained(record), self.signal, self.rules), prompt_key(record)
         except RowError as error:
             return error, ""
 

@@ -58,6 +58,8 @@ class SplitReport:
     """Completions whose beginning shares a token with the prompt."""
     empties: int = 0
     """Completions without text: their terminator alone."""
+    answers: int = 0
+    """Prompts with an answer to compare with."""
     ties: int = 0
     """Pairs of identical completions."""
     clipped_pairs: int = 0
@@ -141,11 +143,14 @@ def _details(split: SplitReport) -> list[tuple[str, str]]:
     ]
     found = [(name, str(count)) for name, count in counts if count]
     if split.kept:
+        found += [("prompt tokens", split.prompt_lengths.text())]
+    if split.kept and split.completions:
         found += [
-            ("prompt tokens", split.prompt_lengths.text()),
             ("completion tokens", split.completion_lengths.text()),
+            ("trained", f"{split.trained:.1%} of all tokens"),
         ]
-        found += [("trained", f"{split.trained:.1%} of all tokens")]
+    if split.answers:
+        found += [("with an answer", f"{split.answers / split.kept:.1%} of the prompts")]
     found += [(name, f"{count} {words}") for name, count, words in oddities if count]
     return found + (
         [("pair graph", _graph(split.coverage, split.kept))] if split.coverage and split.coverage.pairs else []
@@ -167,6 +172,8 @@ def sample_text(group: Group, tokenizer: Any) -> str:
     for index, ids in enumerate(group.completions[:_SHOWN]):
         weight = np.ones(len(ids)) if group.token_weights is None else group.token_weights[index]
         lines.append(f"{_name(group, index)}: {_shortened(_marked(ids, weight > 0, tokenizer))}")
+    if group.record is not None and group.record.answer is not None:
+        lines.append(f"answer: {_shortened(group.record.answer)}")
     more = len(group.completions) - _SHOWN
     return "\n".join(lines + [f"and {more} more completions"] * (more > 0))
 

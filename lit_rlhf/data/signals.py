@@ -1,4 +1,4 @@
-"""What of a record a composition reads: pairs, rewards, labels or demonstrations, and which formats have them."""
+"""What of a record a composition reads: pairs, rewards, labels, demonstrations or prompts, and which formats have them."""
 
 from __future__ import annotations
 
@@ -56,6 +56,7 @@ def signals_of(format: Format, columns: Collection[str] = (), label_above: float
     """The signals that rows of this format and these columns can give."""
     columns = frozenset(columns)
     found: set[Signal] = set() if format == "prompts" else {"demonstration"}
+    found |= set() if format == "text" else {"prompt"}
     if format == "preference":
         scored = {"reward_chosen", "reward_rejected"} <= columns
         found |= {"preference", "label"} | ({"reward"} if scored else set())
@@ -77,6 +78,7 @@ _WORDS: dict[Signal, str] = {
     "reward": "rewards",
     "label": "labels (desirable or not)",
     "demonstration": "completions",
+    "prompt": "prompts",
 }
 _WITH: dict[Signal, str] = {
     "gap": "scored; preference with reward_chosen and reward_rejected, gap or probability",
@@ -84,6 +86,7 @@ _WITH: dict[Signal, str] = {
     "reward": "scored; preference with reward_chosen and reward_rejected",
     "label": "unpaired; preference; scored with label in its responses, or with data.label_above",
     "demonstration": "every format but prompts",
+    "prompt": "every format but text",
 }
 
 
@@ -99,7 +102,7 @@ def check_signal(
 
 
 def select(record: Record, signal: Signal, rules: Rules) -> Selection:
-    """The part of a record that a composition reads: its completions with their rewards or labels, or its pairs.
+    """The part of a record that a composition reads: its completions with their rewards or labels, its pairs, or its prompt.
 
     Raises:
         RowError: this row lacks the signal that its format has.
@@ -205,8 +208,22 @@ def _demonstrated(record: Record, rules: Rules) -> Selection:
     return _with(record, completions)
 
 
+def _asked(record: Record, rules: Rules) -> Selection:
+    """The prompt alone."""
+    if isinstance(record.prompt, tuple) and not record.prompt:
+        raise RowError("column messages: the assistant speaks first, expected a message to answer before its last turn")
+    return _with(record, ())
+
+
 def _with(record: Record, completions: Iterable[Completion]) -> Selection:
     return Selection(dataclasses.replace(record, completions=tuple(completions), preferences=()))
 
 
-_SELECT = {"gap": _gaps, "preference": _pairs, "reward": _rewarded, "label": _labelled, "demonstration": _demonstrated}
+_SELECT = {
+    "gap": _gaps,
+    "preference": _pairs,
+    "reward": _rewarded,
+    "label": _labelled,
+    "demonstration": _demonstrated,
+    "prompt": _asked,
+}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import hashlib
+import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from lit_rlhf.data.columns import renamed
 from lit_rlhf.data.preparation import Outcome, Preparation, joined, same_prompt
 from lit_rlhf.data.records import Group, Pair, RowError
 from lit_rlhf.data.sources import Table, quiet
+from lit_rlhf.types import PromptRecord
 
 _BATCH = 256
 
@@ -121,6 +123,7 @@ def _features() -> Any:
             "gap": List(real),
             "pair_weight": List(real),
         }
+        | {"record": text, "answered": Value("bool")}
     )
 
 
@@ -146,7 +149,23 @@ _OF_GROUP: dict[str, Callable[[Group], Any]] = {
     "probability": lambda g: [pair.probability for pair in g.pairs],
     "gap": lambda g: [pair.gap for pair in g.pairs if pair.gap is not None],
     "pair_weight": lambda g: [pair.weight for pair in g.pairs],
+    "record": lambda g: None if g.record is None else _written(g.record),
+    "answered": lambda g: g.record is not None and g.record.answer is not None,
 }
+
+
+def _written(record: PromptRecord) -> str:
+    """What a reward may know of a prompt, as JSON; what JSON has no word for is text."""
+    return json.dumps([record.prompt, record.answer, record.extra], ensure_ascii=False, default=str)
+
+
+def _read(written: str | None, row: str) -> PromptRecord | None:
+    if written is None:
+        return None
+    prompt, answer, extra = json.loads(written)
+    return PromptRecord(prompt if isinstance(prompt, str) else tuple(prompt), answer, extra, row)
+
+
 _NOTHING = Group(np.empty(0, dtype=np.int32), ())
 
 
@@ -195,6 +214,7 @@ class StoredGroups(Sequence[Group]):
             pairs=tuple(Pair(c, r, p, gaps[k] if gaps else None, w) for k, (c, r, p, w) in enumerate(edges)),
             row=numbers("row"),
             weight=numbers("weight"),
+            record=_read(numbers("record"), numbers("row")),
         )
 
     @property

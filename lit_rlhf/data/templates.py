@@ -110,6 +110,16 @@ class ChatTemplate:
             raise RowError("no turn of the assistant is trained: a completion has at least one with a weight above 0")
         return Rendered(text, tuple(turns))
 
+    def opening(self, prompt: Sequence[Message]) -> str:
+        """What stands before the assistant's words in an answer to these messages.
+
+        Raises:
+            RowError: the template refuses the messages, or writes them differently when more follows.
+        """
+        messages = [*prompt, {"role": "assistant", "content": _PROBE}]
+        text = self.render(messages)
+        return text[: self._start(text, messages, len(prompt))]
+
     def _start(self, text: str, messages: Sequence[Message], place: int) -> int:
         """Where what the assistant writes begins: after the generation prompt, as when it is asked for."""
         asked = self.render(messages[:place], generation=True)

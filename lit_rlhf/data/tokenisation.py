@@ -1,7 +1,7 @@
 """Records to prompt groups. A text is tokenised once, whole, and cut where its characters say.
 
 A token that straddles the end of the prompt is the prompt's, and counted. Every completion ends by a token of the stop
-set, which is trained; an empty one is its terminator alone.
+set, which is trained; an empty one is its terminator alone. A prompt alone is written as it is before a completion.
 """
 
 from __future__ import annotations
@@ -15,9 +15,10 @@ from typing import Any
 import numpy as np
 
 from lit_rlhf.data.encoding import Encoded, Encoder, StopSet, stop_set
-from lit_rlhf.data.records import Completion, Group, Pair, Record, RowError
+from lit_rlhf.data.records import Completion, Group, Pair, Record, RowError, Text
 from lit_rlhf.data.templates import ChatTemplate, Rendered, Turn
 from lit_rlhf.errors import InputError
+from lit_rlhf.types import PromptRecord
 
 
 @dataclass(frozen=True)
@@ -100,6 +101,8 @@ class Tokenisation:
 
     def _laid_out(self, record: Record) -> list[Rendered] | RowError:
         try:
+            if not record.completions:
+                return [Rendered(self._asked(record.prompt), ())]
             texts = [self._text(record, completion) for completion in record.completions]
             prompts = {text.text[: text.turns[0].start] for text in texts}
             if len(prompts) > 1:
@@ -107,6 +110,10 @@ class Tokenisation:
         except RowError as error:
             return error
         return texts
+
+    def _asked(self, prompt: Text) -> str:
+        """A prompt alone, to where the assistant's words begin."""
+        return prompt if isinstance(prompt, str) else self.template.opening(prompt)
 
     def _text(self, record: Record, completion: Completion) -> Rendered:
         if isinstance(completion.text, str):
@@ -119,6 +126,8 @@ class Tokenisation:
     # ---- tokens
 
     def _group(self, record: Record, texts: Sequence[Rendered], encoded: Sequence[Encoded]) -> Tokenised | RowError:
+        if not record.completions:
+            return self._prompt(record, encoded[0])
         chat = not isinstance(record.completions[0].text, str)
         parts = [self._cut(text, tokens, chat) for text, tokens in zip(texts, encoded, strict=True)]
         straddles = sum(part.straddles for part in parts)
@@ -140,6 +149,16 @@ class Tokenisation:
             weight=record.weight,
         )
         return Tokenised(group, straddles, sum(_is_empty(completion) for completion in record.completions))
+
+    def _prompt(self, record: Record, tokens: Encoded) -> Tokenised | RowError:
+        """The group of a prompt alone."""
+        nothing = _Part(tokens.ids, tokens.ids[:0], np.empty(0, dtype=np.float32), straddles=False)
+        try:
+            ids, _ = self._with_prompt(record, [nothing], chat=not isinstance(record.prompt, str))
+        except RowError as error:
+            return error
+        known = PromptRecord(record.prompt, record.answer, record.extra, record.row)
+        return Tokenised(Group(ids, (), row=record.row, weight=record.weight, record=known))
 
     def _cut(self, text: Rendered, tokens: Encoded, chat: bool) -> _Part:
         """Prompt and completion of one text: a completion's tokens begin where the first turn does, or later."""

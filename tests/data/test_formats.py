@@ -53,6 +53,8 @@ def test_unknown_columns_get_a_mapping_that_looks_likely():
         in sentence
     )
     assert all(f"{format}: " in sentence for format in FORMATS)
+    with pytest.raises(InputError, match=r"perhaps \{prompt: question, answer: solution\}\."):
+        detect(["question", "solution"], prompts=True)
 
 
 def test_pairs_with_their_prompt():

@@ -26,6 +26,14 @@ def test_what_is_too_long_is_told():
     assert too_long(group(4, 3), Limits(None, 3)) == "the prompt has 4 tokens, max_prompt_length is 3"
 
 
+def test_room_is_left_for_the_completion_of_a_prompt_alone():
+    assert too_long(group(4), Limits(9, room=5)) == ""
+    assert too_long(group(4, 3), Limits(9, room=6)) == ""
+    assert too_long(group(4), Limits(9, room=6)) == "prompt and model.sampler.max_new_tokens are 4 + 6 tokens, max_length is 9"
+    assert too_long(group(4), Limits(9, room=5, context=8)).endswith("4 + 5 tokens, the model's context is 8")
+    assert fitted(group(5), Limits(9, overflow="truncate_prompt_left", room=6), bos=BOS).group.prompt_ids.tolist() == [BOS, 3, 4]
+
+
 @pytest.mark.parametrize("overflow", ["error", "drop"])
 def test_error_and_drop_leave_the_row_out(overflow):
     found = fitted(group(4, 3, 6), Limits(9, overflow=overflow))

@@ -5,7 +5,7 @@ from collections import Counter
 import numpy as np
 import pytest
 
-from lit_rlhf.data.plan import evenly, filled, micro_batches, over_ranks, packed, shuffled
+from lit_rlhf.data.plan import drawn, evenly, filled, micro_batches, over_ranks, packed, shuffled
 
 LENGTHS = np.random.default_rng(0).integers(3, 60, size=37).tolist()
 
@@ -87,3 +87,15 @@ def test_fewer_groups_than_ranks_are_repeated_uncounted():
     plan = micro_batches([7, 3], ranks=4, budget=10)
     assert [[part.groups for part in own] for own in plan[:2]] == [[(0,)], [(1,)]]
     assert [(part.groups, part.counted) for own in plan[2:] for part in own] == [((1,), False)] * 2
+
+
+@pytest.mark.parametrize("taken", [[], [0], [5, 1, 2], [0, 1, 2, 3, 4, 6]])
+def test_one_that_is_not_taken_is_drawn_each_alike(taken):
+    free = [group for group in range(7) if group not in taken]
+    found = Counter(drawn(7, np.array(taken, dtype=np.int64), (3, draw)) for draw in range(2100))
+    assert sorted(found) == free
+    assert all(abs(count - 2100 / len(free)) < 5 * (2100 / len(free)) ** 0.5 for count in found.values())
+
+
+def test_one_of_all_is_drawn_where_all_are_taken():
+    assert {drawn(3, np.arange(3), (0, draw)) for draw in range(40)} == {0, 1, 2}

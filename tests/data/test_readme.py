@@ -20,7 +20,7 @@ from lit_rlhf.data.signals import Rules, signals_of
 from lit_rlhf.data.tokenisation import Tokenisation
 
 PAGE = (Path(lit_rlhf.data.__file__).parent / "README.md").read_text(encoding="utf-8")
-SIGNALS = ("demonstration", "preference", "gap", "reward", "label")
+SIGNALS = ("demonstration", "preference", "gap", "reward", "label", "prompt")
 SECTIONS = dict(re.findall(r"^### (\w+)\n(.*?)(?=^##)", PAGE, re.MULTILINE | re.DOTALL))
 EXAMPLES = [
     (format, [json.loads(line) for line in block.strip().splitlines()])

@@ -119,6 +119,22 @@ def test_a_format_without_the_signal_is_refused_naming_those_that_have_it():
 
 
 @pytest.mark.parametrize("signal", SIGNALS)
-def test_no_format_but_prompts_lacks_demonstrations_and_prompts_have_nothing(signal):
-    assert signal not in signals_of("prompts", {"prompt", "answer"})
+def test_no_format_but_prompts_lacks_demonstrations_and_prompts_have_nothing_else(signal):
+    assert (signal in signals_of("prompts", {"prompt", "answer"})) == (signal == "prompt")
     assert all("demonstration" in signals_of(format) for format in FORMATS if format != "prompts")
+
+
+def test_every_format_but_text_has_prompts():
+    assert [format for format in FORMATS if "prompt" not in signals_of(format)] == ["text"]
+    with pytest.raises(InputError, match="the format is text .* reads prompts. Formats that have them: every format but text"):
+        check_signal("prompt", "text", {"text"}, None, "data: story.jsonl")
+
+
+def test_of_prompts_the_completions_are_left_out():
+    record = select(explicit(gap=1.0), "prompt", Rules()).record
+    assert record.prompt == "p" and record.completions == record.preferences == ()
+
+
+def test_a_prompt_without_a_message_is_wrong():
+    with pytest.raises(RowError, match="the assistant speaks first"):
+        select(Record((), (Completion(({"role": "assistant", "content": "a"},)),)), "prompt", Rules())

@@ -101,6 +101,17 @@ def test_the_prompt_is_what_the_model_is_given_when_it_is_asked(name):
     )
 
 
+@pytest.mark.parametrize("name", TEMPLATES)
+def test_a_prompt_alone_is_written_as_it_is_before_the_reply(name):
+    template, _ = TEMPLATES[name]
+    tokenizer = byte_tokenizer(bos="<s>", specials=SPECIALS, template=template)
+    conversation = messages("Hi there?", "Hello.", "And you?", "Fine, thanks.")
+    whole, alone = Record(conversation[:3], (Completion(conversation[3:]),)), Record(conversation[:3], ())
+    trained, asked = Tokenisation(tokenizer)([whole, alone])
+    assert asked.group.prompt_ids.tolist() == trained.group.prompt_ids.tolist()
+    assert asked.group.completions == () and asked.group.record.prompt == conversation[:3]
+
+
 def test_arguments_reach_the_template_and_a_file_replaces_it(tmp_path):
     tokenizer = byte_tokenizer(template=CHATML)
     path = tmp_path / "template.jinja"

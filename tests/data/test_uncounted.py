@@ -19,11 +19,11 @@ from lit_rlhf.data.review_groups import ReviewGroups
 from lit_rlhf.losses.base import LossHead, LossOutput
 from lit_rlhf.types import Batch, Evidence, TokenLogps
 
-FIELDS = {field for field in Evidence.__dataclass_fields__} | {"chosen", "reward_gap", "reward", "label", "group"}
+FIELDS = ({field for field in Evidence.__dataclass_fields__} - {"soft_q"}) | {"chosen", "reward_gap", "reward", "label", "group"}
 
 
 def heads() -> list[LossHead]:
-    """Every head with defaults whose needs the data and the models can meet."""
+    """Every head with defaults whose needs the data and a table of tokens can meet."""
     for module in pkgutil.iter_modules(lit_rlhf.losses.__path__):
         importlib.import_module(f"lit_rlhf.losses.{module.name}")
     found, waiting = [], [LossHead]
