@@ -22,7 +22,7 @@ class Credited:
 
 
 class CreditStep(ABC):
-    """One step. It sees all sequences of this rank's iteration at once, and what needs other ranks asks `lit_rlhf.ranks`."""
+    """One step. It sees all sequences of this rank's iteration at once; what needs other ranks asks `lit_rlhf.ranks`."""
 
     needs: frozenset[str] = frozenset()
     """Fields of the rollout that it reads and a part of the composition must give: "reference", "values", "group"."""

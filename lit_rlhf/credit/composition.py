@@ -14,17 +14,17 @@ REWARDS = frozenset({"reward", "token_reward"})
 
 
 def refuse_disorder(credit: Sequence[CreditStep]) -> None:
-    """Raises: InputError: a step reads advantages before there are any, makes them twice, or changes rewards too late."""
+    """Raises: InputError: a step reads advantages that are not there yet, makes them again, or changes rewards too late."""
     maker = None
     for index, step in enumerate(credit):
         name, place = type(step).__name__, f"model.credit.{index}"
         if "advantages" in step.needs and maker is None:
-            raise InputError(f"{place}: {name} changes advantages, and no step before it makes them; put one there, such as GAE")
+            raise InputError(f"{place}: {name} changes advantages, and no step before it makes them; put one there, as GAE")
         if maker is not None and step.gives & REWARDS:
-            raise InputError(f"{place}: {name} changes the reward after {maker} has made advantages of it; put it before {maker}")
+            raise InputError(f"{place}: {name} changes the reward after {maker} has made advantages of it; put it before")
         if "advantages" in step.gives - step.needs:
             if maker is not None:
-                raise InputError(f"{place}: {name} makes the advantages that {maker} has made already; keep one of the two")
+                raise InputError(f"{place}: {name} makes the advantages that {maker} has made already; keep one of them")
             maker = name
 
 
@@ -32,14 +32,14 @@ def refuse_unread(credit: Sequence[CreditStep], loss: LossHead) -> None:
     """Raises: InputError: the loss reads advantages or returns that no step makes, or none of those that steps make."""
     made = frozenset().union(*(step.gives for step in credit))
     for need in sorted((loss.needs & MADE) - made):
-        raise InputError(f"model.credit: {type(loss).__name__} reads {need}, and no step makes them; add one that does, such as GAE")
+        raise InputError(f"model.credit: {type(loss).__name__} reads {need}, and no step makes them; add one, such as GAE")
     if loss.needs & MADE:
         return
     for index, step in enumerate(credit):
         if step.gives & (MADE | {"token_reward"}):
             raise InputError(
-                f"model.credit.{index}: {type(step).__name__} works on advantages, and {type(loss).__name__} reads none; "
-                "leave the step out, or choose a head of advantages such as ClippedSurrogate"
+                f"model.credit.{index}: {type(step).__name__} works on advantages, and {type(loss).__name__} reads none; leave "
+                "the step out, or choose a head of advantages such as ClippedSurrogate"
             )
 
 
@@ -49,8 +49,8 @@ def refuse_double_kl(credit: Sequence[CreditStep], loss: LossHead) -> None:
         return
     for head in anchored(loss):
         raise InputError(
-            f"the KL to the reference is in the reward (KLInReward) and in the loss ({type(head).__name__}), and would count twice; "
-            "keep one of them, or hide the reference from the head with Prior"
+            f"the KL to the reference is in the reward (KLInReward) and in the loss ({type(head).__name__}), and would count "
+            "twice; keep one of them, or hide the reference from the head with Prior"
         )
 
 

@@ -50,11 +50,12 @@ def with_weight_zero(rollout: Rollout, dropped: Tensor) -> Rollout:
 
 def refuse_single_samples(rollout: Rollout, step: object) -> None:
     """Raises: InputError: a prompt was given one sample only, where the step compares those of a group."""
-    drawn = torch.ones_like(rollout.reward) if rollout.opponent is None else (~rollout.opponent).to(rollout.reward.dtype)
-    size = sum_by(drawn, rollout.sequences.prompt_of, len(rollout.sequences.prompt_lengths))
+    drawn = torch.ones_like(rollout.reward, dtype=torch.bool) if rollout.opponent is None else ~rollout.opponent
+    size = sum_by(drawn.long(), rollout.sequences.prompt_of, len(rollout.sequences.prompt_lengths))
     if bool((size == 1).any()):
         raise InputError(
-            f"{type(step).__name__} compares the samples of a prompt, and a prompt has one only; set group_size to 2 or more"
+            f"{type(step).__name__} compares the samples of a prompt, and a prompt has one only; "
+            "set group_size to 2 or more"
         )
 
 

@@ -63,7 +63,7 @@ class GroupRelative(OfGroup):
 
     def __post_init__(self) -> None:
         if not self.epsilon > 0:
-            raise InputError(f"GroupRelative.epsilon is {self.epsilon}; it is a positive number, as a group may not vary")
+            raise InputError(f"GroupRelative.epsilon is {self.epsilon}; it is positive, as a group may not vary")
 
     def advantages(self, total: Tensor, group: Tensor, count: int) -> Tensor:
         return ragged.group_relative(total, group, count, self.epsilon if self.std else None)

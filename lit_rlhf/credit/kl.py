@@ -138,12 +138,12 @@ def negative_kl(rollout: Rollout, found: Moments) -> str | None:
     if found.weight < 2 or not found.mean < -3 * error - ROUNDING * length:
         return None
     law = rollout.law
-    filtered = "" if law is None or law.kept is None else " and to a filtered set of tokens"
-    causes = ["the reference has other log-probs than it should (another tokenizer or precision)", "dropout was on while sampling"]
+    causes = "dropout in sampling; a reference of another precision or with another tokenizer"
     if law is not None:
-        causes.insert(0, f"sampling at temperature {law.temperature:g}{filtered}, while the KL is of the whole distribution at temperature 1")
+        filtered = "" if law.kept is None else " and from a filtered set of tokens"
+        causes = f"sampling at temperature {law.temperature:g}{filtered}, as the KL is of all tokens at temperature 1; {causes}"
     return (
-        f"the KL to the reference is {float(found.mean):.3g} nats a completion, {float(-found.mean / error):.1f} standard errors below 0, "
-        f"over {int(found.weight)} completions, and a KL is never negative. Likely causes: {'; '.join(causes)}. "
+        f"the KL to the reference is {float(found.mean):.3g} nats a completion, {float(-found.mean / error):.1f} standard "
+        f"errors below 0, over {int(found.weight)} completions, and a KL is never negative. Likely causes: {causes}. "
         "Chance alone does this once in 740 iterations"
     )

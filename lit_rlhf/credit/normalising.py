@@ -14,6 +14,7 @@ from lit_rlhf.credit.counting import own_token_weight, own_weight, totals
 from lit_rlhf.credit.statistics import moments
 from lit_rlhf.errors import InputError
 from lit_rlhf.functional.segment import owner, segment_sum
+from lit_rlhf.functional.value import precise
 from lit_rlhf.losses.base import Metric
 from lit_rlhf.losses.evidence import one_of
 from lit_rlhf.types import Rollout
@@ -47,7 +48,7 @@ class Whiten(CreditStep):
     def __call__(self, rollout: Rollout) -> Credited:
         advantages = made(rollout, self)
         found = moments(advantages, self.weight(rollout))
-        centred = advantages.double() - found.mean if self.shift else advantages.double()
+        centred = precise(advantages) - found.mean if self.shift else precise(advantages)
         white = centred / (found.variance.sqrt() + self.epsilon)
         return Credited(dataclasses.replace(rollout, advantages=white.to(advantages.dtype)))
 
@@ -90,7 +91,8 @@ class Baseline(CreditStep):
             before = float(found.mean) if self.running is None else self.running
             self.running = self.decay * before + (1 - self.decay) * float(found.mean)
         one = advantages.new_ones(())
-        return Credited(dataclasses.replace(rollout, advantages=advantages - baseline), (Metric("baseline", baseline * one, one),))
+        lowered = dataclasses.replace(rollout, advantages=advantages - baseline)
+        return Credited(lowered, (Metric("baseline", baseline * one, one),))
 
     def state_dict(self) -> dict[str, Any]:
         return {"running": self.running}
@@ -106,5 +108,5 @@ def made(rollout: Rollout, step: CreditStep) -> Tensor:
         InputError: none has.
     """
     if rollout.advantages is None:
-        raise InputError(f"{type(step).__name__} changes advantages, and no step before it made any; put one there, such as GAE")
+        raise InputError(f"{type(step).__name__} changes advantages, and no step before it made any; put one there")
     return rollout.advantages

@@ -68,7 +68,7 @@ class AgainstOpponents(CreditStep):
 
     def __call__(self, rollout: Rollout) -> Credited:
         if rollout.opponent is None:
-            raise InputError("AgainstOpponents compares with samples of an opponent, and this rollout has none; set model.opponent")
+            raise InputError("AgainstOpponents compares with an opponent's samples, and there are none; set model.opponent")
         mine, theirs = own(rollout).nonzero()[:, 0], (rollout.opponent & (rollout.sequence_weight != 0)).nonzero()[:, 0]
         reward, group, prompts = rollout.reward, rollout.sequences.prompt_of, len(rollout.sequences.prompt_lengths)
         rate = win_rates(reward[mine], group[mine], reward[theirs], group[theirs], prompts, self.scale)

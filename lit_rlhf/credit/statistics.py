@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from lit_rlhf.functional.segment import counted
-from lit_rlhf.functional.value import spread
+from lit_rlhf.functional.value import precise, spread
 from lit_rlhf.ranks import sum_over_ranks
 
 
@@ -26,8 +26,8 @@ class Moments(NamedTuple):
 @torch.no_grad()
 def moments(values: Tensor, weight: Tensor) -> Moments:
     """The moments of `values` [n] over every rank's n; all ranks must ask. Values of weight 0 may be NaN."""
-    weight = weight.double()
-    values = counted(values.double(), weight)
+    weight = precise(weight)
+    values = counted(precise(values), weight)
     total, mass = sum_over_ranks(torch.stack([(weight * values).sum(), weight.sum()])).unbind()
     safe = torch.where(mass > 0, mass, 1.0)
     mean = total / safe

@@ -57,7 +57,7 @@ class GAE(CreditStep):
     def after(self, rollout: Rollout, values: Tensor, lengths: Tensor) -> Tensor:
         """[S] V after the last token: 0 of finished completions, V before their last token of others."""
         if rollout.finished is None:
-            raise InputError("GAE.bootstrap_truncated asks which completions were cut, and this rollout does not say; set it to false")
+            raise InputError("GAE.bootstrap_truncated asks what was cut, and this rollout does not say; set it to false")
         last = torch.cat([values, values.new_zeros(1)])[(lengths.cumsum(0) - 1).clamp_min(0)]
         return torch.where(rollout.finished | (lengths == 0), 0.0, last)
 

@@ -15,6 +15,7 @@ from torch import Tensor
 from lit_rlhf.credit.base import Credited, CreditStep
 from lit_rlhf.credit.counting import own, own_weight, refuse_single_samples, with_weight_zero
 from lit_rlhf.errors import InputError
+from lit_rlhf.functional.segment import sum_by
 from lit_rlhf.losses.base import Metric
 from lit_rlhf.losses.metrics import mean
 from lit_rlhf.types import Rollout
@@ -48,7 +49,7 @@ class PenaliseTruncated(CreditStep):
 
     def __post_init__(self) -> None:
         if not self.penalty > 0:
-            raise InputError(f"PenaliseTruncated.penalty is {self.penalty}; it is a positive number, which is subtracted from the reward")
+            raise InputError(f"PenaliseTruncated.penalty is {self.penalty}; it is positive, and subtracted from the reward")
 
     def __call__(self, rollout: Rollout) -> Credited:
         cut = truncated(rollout, self)
@@ -70,17 +71,16 @@ class DropConstantGroups(CreditStep):
         refuse_single_samples(rollout, self)
         constant = constant_groups(rollout)
         dropped = with_weight_zero(rollout, constant[rollout.sequences.prompt_of])
-        return Credited(dropped, (mean("dropped_groups", constant.to(rollout.reward.dtype), torch.ones_like(constant)),))
+        counts = sum_by(own(rollout).to(rollout.reward.dtype), rollout.sequences.prompt_of, len(constant)) > 0
+        return Credited(dropped, (mean("dropped_groups", constant.to(rollout.reward.dtype), counts),))
 
 
 def constant_groups(rollout: Rollout) -> Tensor:
     """[N] bool: no two of the prompt's samples that count differ in reward, so they say nothing of which is better."""
     rows, count = own(rollout).nonzero()[:, 0], len(rollout.sequences.prompt_lengths)
     reward, group = rollout.reward[rows], rollout.sequences.prompt_of[rows]
-    low, high = (
-        reward.new_zeros(count).scatter_reduce(0, group, reward, reduce, include_self=False) for reduce in ("amin", "amax")
-    )
-    return low == high
+    extremes = (reward.new_zeros(count).scatter_reduce(0, group, reward, of, include_self=False) for of in ("amin", "amax"))
+    return torch.eq(*extremes)
 
 
 def truncated(rollout: Rollout, step: CreditStep) -> Tensor:
@@ -90,7 +90,7 @@ def truncated(rollout: Rollout, step: CreditStep) -> Tensor:
         InputError: the rollout does not say.
     """
     if rollout.finished is None:
-        raise InputError(f"{type(step).__name__} asks which completions were cut, and this rollout does not say; leave the step out")
+        raise InputError(f"{type(step).__name__} asks what was cut, and this rollout does not say; leave it out")
     return ~rollout.finished
 
 

@@ -7,10 +7,11 @@ from torch import Tensor
 
 from lit_rlhf.functional import udrra
 from lit_rlhf.functional.segment import mean_by, owner, segment_sum
+from lit_rlhf.functional.value import precise
 
 
 def due_at_end(reward: Tensor, lengths: Tensor, token_reward: Tensor | None = None) -> Tensor:
-    """[T] r_t: the `token_reward` [T], and the `reward` [S] of each sequence at its last token; an empty one has none."""
+    """[T] r_t: the `token_reward` [T], and each sequence's `reward` [S] at its last token; an empty one has none."""
     last, some = lengths.cumsum(0) - 1, lengths > 0
     total = reward.new_zeros(int(lengths.sum())) if token_reward is None else token_reward
     return total.index_add(0, last[some], reward[some].to(total.dtype))
@@ -63,7 +64,7 @@ def gae(
 
 def leave_one_out(values: Tensor, group: Tensor, count: int) -> Tensor:
     """[n] v_k less the mean of the other values of its group, in double precision inside: equal values give 0."""
-    return udrra.leave_one_out(values.double(), group, count).to(values.dtype)
+    return udrra.leave_one_out(precise(values), group, count).to(values.dtype)
 
 
 def group_relative(values: Tensor, group: Tensor, count: int, epsilon: float | None = 1e-6) -> Tensor:
@@ -71,7 +72,7 @@ def group_relative(values: Tensor, group: Tensor, count: int, epsilon: float | N
 
     In double precision inside: equal values give 0, and not rounding over epsilon.
     """
-    centred = values.double() - mean_by(values.double(), group, count)[group]
+    centred = precise(values) - mean_by(precise(values), group, count)[group]
     if epsilon is not None:
         centred = centred / (mean_by(centred.square(), group, count).sqrt()[group] + epsilon)
     return centred.to(values.dtype)

@@ -7,6 +7,11 @@ from torch import Tensor
 from lit_rlhf.functional.segment import counted
 
 
+def precise(values: Tensor) -> Tensor:
+    """The values in double precision, where the device has it."""
+    return values.float() if values.device.type == "mps" else values.double()
+
+
 def spread(values: Tensor, weight: Tensor, mean: Tensor) -> Tensor:
     """[] sum_t w_t (x_t - mean)^2; what has weight 0 may be NaN."""
     return (weight * counted(values - mean, weight).square()).sum()

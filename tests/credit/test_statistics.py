@@ -19,7 +19,8 @@ PARTS = (torch.tensor([1, 3]), torch.tensor([0, 2, 4, 5, 6, 7]))
 
 
 def steps() -> list[CreditStep]:
-    return [MaskTruncated(), DropConstantGroups(), KLInReward(AdaptiveKL(0.2, 1.0, 50)), GAE(), Baseline(), Whiten(), Whiten(False, "sequence")]
+    first = [MaskTruncated(), DropConstantGroups(), KLInReward(AdaptiveKL(0.2, 1.0, 50))]
+    return [*first, GAE(), Baseline(), Whiten(), Whiten(False, "sequence")]
 
 
 def outcome(part: torch.Tensor | None) -> tuple[torch.Tensor, dict[str, float], list[dict]]:
@@ -36,11 +37,12 @@ def outcome(part: torch.Tensor | None) -> tuple[torch.Tensor, dict[str, float], 
 def _rank(rank: int, store: str, alone) -> None:
     dist.init_process_group("gloo", init_method=f"file://{store}", rank=rank, world_size=2)
     advantages, metrics, states = outcome(PARTS[rank])
-    whole = dataclasses.replace(rollout(), advantages=alone[0][0]), dataclasses.replace(rollout(1), advantages=alone[0][1])
+    whole = [dataclasses.replace(rollout(seed), advantages=one) for seed, one in enumerate(alone[0])]
     expected = torch.stack([one.select(PARTS[rank]).advantages for one in whole])
     assert torch.allclose(advantages, expected, rtol=1e-10)
     assert metrics == pytest.approx(alone[1], rel=1e-10)
-    assert [state == pytest.approx(other, rel=1e-10) for state, other in zip(states, alone[2], strict=True)] == [True] * len(states)
+    for state, other in zip(states, alone[2], strict=True):
+        assert state == pytest.approx(other, rel=1e-10)
     dist.destroy_process_group()
 
 

@@ -2,7 +2,20 @@ import dataclasses
 
 import pytest
 import torch
-from credit.given import FINISHED, LENGTHS, OWNER, REWARD, TOKENS, TRAINED, UNTRAINED, WEIGHT, double, metric, rollout, tokens_of
+from credit.given import (
+    FINISHED,
+    LENGTHS,
+    OWNER,
+    REWARD,
+    TOKENS,
+    TRAINED,
+    UNTRAINED,
+    WEIGHT,
+    double,
+    metric,
+    rollout,
+    tokens_of,
+)
 
 from lit_rlhf.credit.kl import KLInReward
 from lit_rlhf.credit.temporal import GAE, RewardToGo
@@ -47,9 +60,8 @@ def test_tokens_of_weight_zero_change_nothing_for_the_others():
         given.sequences, completion_ids=given.sequences.completion_ids[rest], weight=None,
         completion_lengths=torch.bincount(torch.tensor(OWNER)[rest]),
     )
-    alone = dataclasses.replace(
-        given, sequences=short, **{name: getattr(given, name)[rest] for name in ("behaviour", "reference", "values", "token_reward")}
-    )
+    fields = ("behaviour", "reference", "values", "token_reward")
+    alone = dataclasses.replace(given, sequences=short, **{name: getattr(given, name)[rest] for name in fields})
     for step in (GAE(0.9, 0.7), GAE(bootstrap_truncated=True), RewardToGo(0.9)):
         assert torch.equal(step(given).rollout.advantages[rest], step(alone).rollout.advantages)
 
@@ -69,7 +81,8 @@ def test_reward_to_go_is_return_and_advantage():
     assert done.advantages is done.returns
     for k, reward in enumerate(COUNTED_REWARD):
         places = tokens_of(k)
-        assert done.returns[places].tolist() == pytest.approx([reward * 0.5 ** (len(places) - 1 - t) for t in range(len(places))])
+        expected = [reward * 0.5 ** (len(places) - 1 - t) for t in range(len(places))]
+        assert done.returns[places].tolist() == pytest.approx(expected)
 
 
 def test_at_gamma_one_the_first_token_returns_the_reward_with_the_whole_kl():
@@ -91,7 +104,7 @@ def test_explained_variance_of_a_perfect_critic_is_one_and_of_a_constant_zero():
 def test_what_is_missing_or_out_of_range_is_refused():
     with pytest.raises(InputError, match="GAE reads the critic's values.*give the composition a critic"):
         GAE()(rollout(values=None))
-    with pytest.raises(InputError, match="bootstrap_truncated asks which completions were cut"):
+    with pytest.raises(InputError, match="bootstrap_truncated asks what was cut"):
         GAE(bootstrap_truncated=True)(rollout(finished=None))
     with pytest.raises(InputError, match=r"GAE.lam is 1.5; it is a number from 0 to 1"):
         GAE(lam=1.5)

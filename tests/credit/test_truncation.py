@@ -29,7 +29,7 @@ def test_penalised_completions_lose_the_penalty():
 
 @pytest.mark.parametrize("step", [MaskTruncated(), PenaliseTruncated()])
 def test_a_rollout_that_does_not_say_what_was_cut_is_refused(step):
-    with pytest.raises(InputError, match=f"{type(step).__name__} asks which completions were cut"):
+    with pytest.raises(InputError, match=f"{type(step).__name__} asks what was cut"):
         step(rollout(finished=None))
 
 

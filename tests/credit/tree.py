@@ -1,4 +1,4 @@
-"""A policy on a tree of seven responses: EOS at once, or one of two words and then EOS or a word. Two tables of logits."""
+"""A policy on a tree of seven responses: EOS at once, or one of two words and then EOS or a word."""
 
 from __future__ import annotations
 
@@ -28,15 +28,13 @@ def sequences(groups: list[tuple[int, ...]]) -> Sequences:
 
 def logps(theta: Tensor, given: Sequences) -> Tensor:
     """[T] log pi of every token, differentiable."""
-    states = []
-    for ids in given.completion_ids.split(given.completion_lengths.tolist()):
-        states += [0, *ids[:-1].tolist()]
-    return theta.log_softmax(-1)[torch.tensor(states), given.completion_ids]
+    return theta.log_softmax(-1)[states(given), given.completion_ids]
 
 
 def states(given: Sequences) -> Tensor:
     """[T] the row of logits that each token was drawn from."""
-    return torch.tensor([s for ids in given.completion_ids.split(given.completion_lengths.tolist()) for s in (0, *ids[:-1].tolist())])
+    completions = given.completion_ids.split(given.completion_lengths.tolist())
+    return torch.tensor([state for ids in completions for state in (0, *ids[:-1].tolist())])
 
 
 def law(theta: Tensor) -> Tensor:

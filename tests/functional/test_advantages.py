@@ -40,7 +40,7 @@ def test_gae_by_its_definition(gamma, lam):
 def test_gae_of_one_is_the_reward_to_go_less_the_value_and_of_zero_the_error_of_a_step():
     whole = advantages.gae(REWARDS, VALUES, LENGTHS, 0.9, 1.0)
     assert torch.allclose(whole, advantages.reward_to_go(REWARDS, LENGTHS, 0.9) - VALUES)
-    following = torch.cat([torch.cat([part[1:], part.new_zeros(min(1, len(part)))]) for part in VALUES.split(LENGTHS.tolist())])
+    following = torch.tensor([after for part in cut(VALUES) for after in ([*part[1:], 0.0] if part else [])], dtype=torch.float64)
     step = advantages.gae(REWARDS, VALUES, LENGTHS, 0.9, 0.0)
     assert torch.allclose(step, REWARDS + 0.9 * following - VALUES)
 
@@ -52,13 +52,15 @@ def test_a_critic_that_knows_everything_leaves_no_advantage():
 
 @pytest.mark.parametrize("gamma", [1.0, 0.9, 0.0])
 def test_reward_to_go_is_a_discounted_sum(gamma):
-    expected = [sum(gamma ** (m - t) * part[m] for m in range(t, len(part))) for part in cut(REWARDS) for t in range(len(part))]
+    expected = [
+        sum(gamma ** (m - t) * part[m] for m in range(t, len(part))) for part in cut(REWARDS) for t in range(len(part))
+    ]
     assert advantages.reward_to_go(REWARDS, LENGTHS, gamma).tolist() == pytest.approx(expected)
 
 
 def test_a_reward_falls_due_at_the_last_token_and_an_empty_sequence_has_none():
     reward = torch.arange(1.0, 7.0)
-    expected = [value for k, length in enumerate(LENGTHS.tolist()) for value in [0.0] * (length - 1) + [k + 1.0] * (length > 0)]
+    expected = [k + 1.0 if t == length - 1 else 0.0 for k, length in enumerate(LENGTHS.tolist()) for t in range(length)]
     assert advantages.due_at_end(reward, LENGTHS).tolist() == expected
     both = advantages.due_at_end(reward.double(), LENGTHS, REWARDS)
     assert torch.allclose(both, REWARDS + torch.tensor(expected))
@@ -98,7 +100,8 @@ def test_win_rates_by_a_loop():
     found = advantages.win_rates(reward, group, other, theirs, 4, 0.5).tolist()
     for k in range(3):
         against = other[theirs == group[k]].tolist()
-        assert found[k] == pytest.approx(sum(1 / (1 + math.exp(-(reward[k].item() - o) / 0.5)) for o in against) / len(against))
+        wins = [1 / (1 + math.exp(-(reward[k].item() - o) / 0.5)) for o in against]
+        assert found[k] == pytest.approx(sum(wins) / len(wins))
     assert math.isnan(found[3])
 
 
