@@ -1,7 +1,7 @@
 """What policy losses make of a ratio and an advantage, per token: pure functions, in the letters of the papers.
 
-r = pi/pi_old of a token (or of its whole sequence), A its advantage. Objectives are to be made large; heads sum them with
-a minus sign.
+r = pi/pi_old of a token (or of its whole sequence), A its advantage. Objectives are to be made large; heads sum them
+with a minus sign.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from lit_rlhf.functional.segment import owner, segment_mean, segment_sum
 
 
 def sequence_log_ratio(log_ratio: Tensor, lengths: Tensor, weight: Tensor, per_token: bool) -> Tensor:
-    """[T] log of each token's sequence ratio pi(y)/pi_old(y), or of its power 1/|y|; tokens of `weight` 0 do not count."""
+    """[T] log of each token's sequence ratio pi(y)/pi_old(y), or of its power 1/|y|; `weight` 0 does not count."""
     whole = segment_mean(log_ratio, lengths, weight) if per_token else segment_sum(weight * log_ratio, lengths)
     return whole[owner(lengths)]
 
@@ -27,8 +27,8 @@ def by_sign(good: Tensor, positive: float, negative: float, like: Tensor) -> Ten
 def clipped_surrogate(ratio: Tensor, advantage: Tensor, low: float, high: float) -> Tensor:
     """min(r A, clip(r, 1 - low, 1 + high) A).
 
-    "Proximal Policy Optimization Algorithms" by Schulman et al. (https://arxiv.org/abs/1707.06347), where low = high; the
-    two differ in DAPO (https://arxiv.org/abs/2503.14476).
+    "Proximal Policy Optimization Algorithms" by Schulman et al. (https://arxiv.org/abs/1707.06347), where low = high;
+    the two differ in DAPO (https://arxiv.org/abs/2503.14476).
     """
     return torch.minimum(ratio * advantage, ratio.clamp(1 - low, 1 + high) * advantage)
 

@@ -199,7 +199,7 @@ class Prior(Wrapper):
 class AgainstBehaviour(Wrapper):
     """The behaviour's law, recorded with a rollout, as the base measure u (REBEL, PMD, SPPO).
 
-    pi is the policy under that law too: its temperature, its kept tokens. Pairs have it through `PreferenceBatch.drawn`.
+    pi is the policy under that law too: its temperature, its kept tokens. Pairs have it in `PreferenceBatch.drawn`.
     """
 
     @property

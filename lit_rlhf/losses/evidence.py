@@ -181,7 +181,9 @@ class Responses:
             )
 
 
-def responses(evidence: Evidence, batch: ScoredBatch | Rollout, tau: Tensor | float, reduce: Reduce = "sum") -> Responses:
+def responses(
+    evidence: Evidence, batch: ScoredBatch | Rollout, tau: Tensor | float, reduce: Reduce = "sum"
+) -> Responses:
     """The responses that count, with their implicit rewards."""
     rows = (batch.sequence_weight != 0).nonzero()[:, 0]
     sequences, implicit = batch.sequences, completion_rewards(evidence, batch, tau, reduce)

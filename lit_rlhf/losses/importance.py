@@ -23,10 +23,10 @@ Of = Literal["sequence", "token"]
 class TruncatedImportance(Wrapper):
     """A head whose sequences (or the advantages of tokens) weigh min(pi/pi_old, largest), without gradient.
 
-    For replayed rollouts, around a head that has no ratio of its own: the policy gradient and the KL penalty of an older
-    policy's samples become those of pi, exactly where nothing is cut (theory: 2.3). Counts stay those of the rollouts,
-    and the metrics of the head are means under the weights. Metrics: `importance`, and the share `importance_cut`. See
-    "IMPALA" by Espeholt et al. (https://arxiv.org/abs/1802.01561).
+    For replayed rollouts, around a head that has no ratio of its own: the policy gradient and the KL penalty of an
+    older policy's samples become those of pi, exactly where nothing is cut (theory: 2.3). Counts stay those of the
+    rollouts, and the head's metrics are means under the weights. Metrics: `importance`, and the share `importance_cut`.
+    See "IMPALA" by Espeholt et al. (https://arxiv.org/abs/1802.01561).
 
     Args:
         head: the head that is weighed.
@@ -46,7 +46,9 @@ class TruncatedImportance(Wrapper):
         one_of(Of, self.of, self, "of")
         name = type(self.head).__name__
         if self.head.needs & {"chosen", "reward_gap"}:
-            raise InputError(f"TruncatedImportance weighs sequences, and {name} compares pairs, whose law is free; leave it out")
+            raise InputError(
+                f"TruncatedImportance weighs sequences, and {name} compares pairs, whose law is free; leave it out"
+            )
         if self.of == "token" and "advantages" not in self.head.needs:
             raise InputError(f"TruncatedImportance.of=token weighs advantages, and {name} reads none; set of=sequence")
 
@@ -61,8 +63,8 @@ class TruncatedImportance(Wrapper):
         if self.of == "token":
             advantages = policy.truncated_importance(log_ratio, self.largest) * required(batch, "advantages")
             return dataclasses.replace(batch, advantages=advantages), log_ratio.exp()
-        sequences = batch.sequences
-        whole = segment.segment_sum(sequences.token_weight.to(log_ratio.dtype) * log_ratio, sequences.completion_lengths)
+        weight, lengths = batch.sequences.token_weight.to(log_ratio.dtype), batch.sequences.completion_lengths
+        whole = segment.segment_sum(weight * log_ratio, lengths)
         least = torch.finfo(whole.dtype).tiny  # a weight of 0 would take the sequence out of its group
         importance = policy.truncated_importance(whole, self.largest).clamp_min(least)
         return dataclasses.replace(batch, weight=batch.sequence_weight * importance), whole.exp()
@@ -72,7 +74,8 @@ class TruncatedImportance(Wrapper):
 
     def __call__(self, evidence: Evidence, batch: Batch) -> LossOutput:
         weighed, ratio = self.weighed(evidence, batch)
-        output, weight = self.head(evidence, weighed), batch.token_weight if self.of == "token" else batch.sequence_weight
+        output = self.head(evidence, weighed)
+        weight = batch.token_weight if self.of == "token" else batch.sequence_weight
         own = (
             mean("importance", ratio.clamp_max(self.largest), weight),
             mean("importance_cut", (ratio > self.largest).to(ratio.dtype), weight),

@@ -1,8 +1,8 @@
 """BDA on rollouts: the policy gradient with advantages, and what clips, weighs or gates its ratio to the behaviour.
 
 A ratio r is pi/pi_old under the law that sampled the tokens (its temperature, its kept tokens), pi_old the behaviour.
-`average` is the mean over all tokens of the step (`token`), or the mean over sequences of each one's mean (`sequence`) or
-sum (`sum`); `length` is what sums are divided by, 1 where it is None.
+`average` is the mean over all tokens of the step (`token`), or the mean over sequences of each one's mean (`sequence`)
+or sum (`sum`); `length` is what sums are divided by, 1 where it is None.
 """
 
 from __future__ import annotations
@@ -51,8 +51,8 @@ class ClippedSurrogate(Surrogate):
 
     How it is averaged makes the algorithm: `token` is PPO's, BNPO's and DAPO's (https://arxiv.org/abs/2503.14476),
     `sequence` GRPO's (https://arxiv.org/abs/2402.03300), `sum` with a constant `length` Dr. GRPO's
-    (https://arxiv.org/abs/2503.20783). With ratio=sequence, average=sequence is GSPO (https://arxiv.org/abs/2507.18071) and
-    average=sum LUSPO (https://arxiv.org/abs/2602.05261), which weighs GSPO's sequences by |y|.
+    (https://arxiv.org/abs/2503.20783). With ratio=sequence, average=sequence is GSPO (https://arxiv.org/abs/2507.18071)
+    and average=sum LUSPO (https://arxiv.org/abs/2602.05261), which weighs GSPO's sequences by |y|.
 
     Metrics: `clip_low` and `clip_high`, shares of tokens whose gradient was cut because the ratio had fallen or risen
     enough, and `clip_dual` with `dual`.
@@ -99,10 +99,12 @@ class ClippedSurrogate(Surrogate):
 
 @dataclass(frozen=True)
 class ClippedWeight(Surrogate):
-    """L = -sum_t sg[clip(r_t, 1 - low, 1 + high)] A_t log pi_t: clipping bounds the weight and cuts no gradient (CISPO).
+    """L = -sum_t sg[clip(r_t, 1 - low, 1 + high)] A_t log pi_t: clipping bounds a weight and cuts no gradient (CISPO).
 
-    "MiniMax-M1: Scaling Test-Time Compute Efficiently with Lightning Attention" (https://arxiv.org/abs/2506.13585), which
-    clips above only and averages over tokens. Metrics: `clip_low` and `clip_high`, shares of tokens with a clipped weight.
+    "MiniMax-M1: Scaling Test-Time Compute Efficiently with Lightning Attention" (https://arxiv.org/abs/2506.13585),
+    which clips above only and averages over tokens. Metrics: `clip_low` and `clip_high`, shares of tokens whose weight
+    is clipped. The default is the bound of 5 on weights in "The Art of Scaling Reinforcement Learning Compute for LLMs"
+    by Khatri et al. (https://arxiv.org/abs/2510.13786).
 
     Args:
         low: weights are at least 1 - low; None is no lower bound.
@@ -140,9 +142,9 @@ class ClippedWeight(Surrogate):
 class SoftGate(Surrogate):
     """L = -sum_t 4/tau sigma(tau (r_t - 1)) A_t, tau = tau_pos where A > 0 and tau_neg elsewhere (SAPO).
 
-    The gradient is that of r A at r = 1, times 4 p (1 - p) elsewhere, p the sigmoid. Averaged over the tokens of each
-    sequence in "Soft Adaptive Policy Optimization" by Gao et al. (https://arxiv.org/abs/2511.20347). Metric: `gate`, the
-    mean of that factor.
+    The gradient is that of r A, times 4 p (1 - p) with p the sigmoid: 1 at r = 1. Averaged over the tokens of each
+    sequence in "Soft Adaptive Policy Optimization" by Gao et al. (https://arxiv.org/abs/2511.20347). Metric: `gate`,
+    the mean of that factor.
 
     Args:
         tau_pos: how fast the gradient of tokens with A > 0 fades as their ratio leaves 1.
@@ -176,9 +178,9 @@ class SoftGate(Surrogate):
 class GammaWeight(Surrogate):
     """L = -sum_t sg[phi(w)] A_t log pi_t, phi(w) = w^k e^{lambda (1 - w)}, w = pi(y)/pi_old(y) of the sequence (VESPO).
 
-    k and lambda are those of A >= 0 or of A < 0. See "VESPO: Variational Sequence-Level Soft Policy Optimization for Stable
-    Off-Policy LLM Training" by Shen et al. (https://arxiv.org/abs/2602.10693); its defaults. Metric: `gamma_weight`, the
-    mean of phi.
+    k and lambda are those of A >= 0 or of A < 0. See "VESPO: Variational Sequence-Level Soft Policy Optimization for
+    Stable Off-Policy LLM Training" by Shen et al. (https://arxiv.org/abs/2602.10693). Metric: `gamma_weight`, the mean
+    of phi.
 
     Args:
         k_pos: k where A >= 0.

@@ -157,8 +157,8 @@ class OpponentLikelihood(Regulariser):
     """L = sum_E w log pi(y) of the ends that the opponent sampled: XPO's bonus for leaving what the reference says.
 
     alpha * OpponentLikelihood() beside a preference loss is "Exploratory Preference Optimization" by Xie et al.
-    (https://arxiv.org/abs/2405.21046) where every pair has one response of the policy and one of the reference. It moves
-    the residual of the target by -(alpha/tau) L^+ (u - pi^tau).
+    (https://arxiv.org/abs/2405.21046) where every pair has one response of the policy and one of the reference u. On
+    those of u the expected gradient by tabular logits is u - pi.
     """
 
     @property
@@ -181,7 +181,7 @@ class OpponentLikelihood(Regulariser):
 class ValueLoss(Regulariser):
     """L = sum_t w_t (V_t - R_t)^2 / 2, the critic's error against the returns of a rollout.
 
-    With `clip` the greater of both errors, of V and of V clipped to the rollout's values (PPO). The means of the metrics
+    With `clip` the greater of both errors, of V and of V clipped to the rollout's values (PPO). Means of the metrics
     give the explained variance of a step: 1 - (value_error - (value - return)^2) / (return_square - return^2).
 
     Args:

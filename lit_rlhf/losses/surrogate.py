@@ -44,8 +44,9 @@ class Drawn:
 
 
 class Surrogate(LossHead):
-    """L = -sum of an objective per token, averaged as `average` says. A subclass is a frozen dataclass with both fields.
+    """L = -sum of an objective per token, averaged as `average` says.
 
+    A subclass is a frozen dataclass with both fields.
     Metrics are means over tokens: `ratio` = pi/pi_old, `advantage` and `advantage_square`, and estimates of
     KL(pi_old || pi) in nats per token: `approx_kl` = r - 1 - log r (k3, never negative), `approx_kl_k1` = -log r.
     """
@@ -58,7 +59,8 @@ class Surrogate(LossHead):
         if self.length is not None:
             positive(self.length, self, "length")
             if self.average != "sum":
-                raise InputError(f"{type(self).__name__}.length divides sums of tokens; set average=sum, or leave it out")
+                name = type(self).__name__
+                raise InputError(f"{name}.length divides sums of tokens; set average=sum, or leave it out")
 
     @property
     def family(self) -> str:

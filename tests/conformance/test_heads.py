@@ -211,14 +211,20 @@ def test_nothing_is_read_that_is_not_named(head, parts):
         policy = dataclasses.replace(policy, **{name: torch.full_like(getattr(policy, name), torch.nan)})
     poisoned = dataclasses.replace(evidence, policy=policy if "policy" in head.needs else None, **unread)
     absent = dataclasses.replace(evidence, policy=policy if "policy" in head.needs else None, **dict.fromkeys(unread))
-    known = {field.name for field in dataclasses.fields(batch)} & ({"reward_gap", "reward"} | SAMPLED)
-    labelled = {"reward"} if "label" in head.needs else set()
-    fields = known - head.needs - labelled - {"opponent"}
-    spoiled = dataclasses.replace(batch, **{name: torch.full_like(getattr(batch, name), torch.nan) for name in fields})
+    spoiled = _spoiled(batch, head)
+    if getattr(batch, "drawn", None) is not None:
+        spoiled = dataclasses.replace(spoiled, drawn=_spoiled(batch.drawn, head))
     for seen in (poisoned, absent):
         output = head(seen, spoiled)
         assert [term.total.item() for term in output.terms] == [term.total.item() for term in expected.terms]
         assert [float(one.total) for one in output.metrics] == [float(one.total) for one in expected.metrics]
+
+
+def _spoiled(batch, head):
+    """NaN in every field that the head does not name."""
+    known = {field.name for field in dataclasses.fields(batch)} & ({"reward_gap", "reward"} | SAMPLED) - {"opponent"}
+    fields = known - head.needs - ({"reward"} if "label" in head.needs else set())
+    return dataclasses.replace(batch, **{name: torch.full_like(getattr(batch, name), torch.nan) for name in fields})
 
 
 @heads
@@ -238,7 +244,10 @@ def test_what_is_named_is_refused_or_missed_when_it_is_not_there(head, parts):
         return
     for need in head.needs & {"reward", "label", "behaviour", "opponent"}:
         name = "reward" if need == "label" else need
-        other = flipped(batch, name) if hasattr(batch, name) else with_drawn(batch, lambda rollout: flipped(rollout, name))
+        if hasattr(batch, name):
+            other = flipped(batch, name)
+        else:
+            other = dataclasses.replace(batch, drawn=flipped(batch.drawn, name))
         assert all_numbers_of(head, evidence, other) != all_numbers_of(head, evidence, batch)
     if "group" in head.needs:
         single = batch.select(torch.tensor([0]))

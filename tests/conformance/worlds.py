@@ -66,7 +66,7 @@ def sequences(weighted: bool = True) -> Sequences:
 
 
 def world(kind: str, weighted: bool = True) -> Batch:
-    """A batch of `pairs`, `scores`, `labels`, a `rollout` or pairs `drawn` from one; soft labels, a tie, uneven groups."""
+    """A batch of `pairs`, `scores`, `labels`, a `rollout`, or pairs `drawn` from one; soft labels, uneven groups."""
     draw = torch.Generator().manual_seed(5)
     given = sequences(weighted)
     reward = torch.randn(len(given.completion_lengths), generator=draw)

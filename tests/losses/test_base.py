@@ -2,7 +2,7 @@ import dataclasses
 
 import pytest
 import torch
-from losses.given import evidence, gradient, pairs, scored, total
+from losses.given import EDGES, GAP, PAIR_WEIGHT, evidence, gradient, pairs, scored, total, whole
 
 from lit_rlhf.errors import InputError
 from lit_rlhf.losses.base import AgainstBehaviour, LossOutput, Prior, Scaled, Sum, Term
@@ -12,7 +12,7 @@ from lit_rlhf.losses.rda import RDA, GroupVariance
 from lit_rlhf.losses.regularisers import NLL, KLPenalty
 from lit_rlhf.losses.transport import AOT
 from lit_rlhf.losses.unpaired import UnpairedPRA
-from lit_rlhf.types import Rollout
+from lit_rlhf.types import Law, Rollout
 
 
 def test_a_sum_keeps_each_head_s_terms_and_units():
@@ -83,6 +83,48 @@ def test_against_behaviour_measures_from_the_law_that_sampled():
     assert total(head, seen, rollout) == total(head, evidence(reference=False), rollout) == expected
     with pytest.raises(InputError, match="AgainstBehaviour.*ScoredBatch has none"):
         head(seen, batch)
+
+
+def drawn():
+    """A rollout of the given sequences, and evidence of the policy under the law that sampled it."""
+    batch, seen = scored(), evidence()
+    law = Law(temperature=0.7)
+    rollout = Rollout(batch.sequences, seen.reference - 0.3, batch.reward, weight=batch.weight, law=law)
+    acting = (seen.policy.values.detach() - 0.2).requires_grad_()
+    return rollout, dataclasses.replace(seen, policy=dataclasses.replace(seen.policy, acting=acting))
+
+
+@pytest.mark.parametrize("head", [RA(0.7, "mean_reward"), RA(0.7, "half"), GroupVariance(0.7), KLPenalty()], ids=repr)
+def test_against_behaviour_reads_the_policy_under_the_law_that_sampled(head):
+    rollout, seen = drawn()
+    acting = dataclasses.replace(seen.policy, values=seen.policy.acting)
+    plain = dataclasses.replace(seen, policy=acting, reference=rollout.behaviour)
+    assert total(AgainstBehaviour(head), seen, rollout) == total(head, plain, rollout)
+    with pytest.raises(InputError, match="law=rollout.law"):
+        AgainstBehaviour(head)(evidence(), rollout)
+
+
+def test_rebel_on_drawn_pairs_by_a_loop():
+    """1/eta (log(pi/pi_t)(y) - log(pi/pi_t)(y')) - (r - r'), squared (https://arxiv.org/abs/2404.16767), halved."""
+    rollout, seen = drawn()
+    ratio, eta = whole(seen.policy.acting.detach() - rollout.behaviour), 1.6
+    expected = sum(
+        weight * ((ratio[y] - ratio[other]) / eta - gap) ** 2 / 2
+        for (y, other), gap, weight in zip(EDGES, GAP, PAIR_WEIGHT, strict=True)
+    )
+    head, batch = AgainstBehaviour(RDA(1 / eta)), pairs(drawn=rollout)
+    assert total(head, seen, batch) == pytest.approx(expected)
+    with pytest.raises(InputError, match="AgainstBehaviour.*PreferenceBatch has none"):
+        head(seen, pairs())
+
+
+def test_the_pairs_of_a_rollout_carry_its_behaviour():
+    rollout, seen = drawn()
+    every = dataclasses.replace(rollout.pairs(), weight=None)
+    plain = dataclasses.replace(every, drawn=None)
+    policy = dataclasses.replace(seen.policy, values=seen.policy.acting)
+    against = dataclasses.replace(seen, policy=policy, reference=rollout.behaviour)
+    assert total(AgainstBehaviour(RDA()), seen, every) == total(RDA(), against, plain)
 
 
 def test_posterior_with_r_is_prior_with_the_shaped_reward():

@@ -2,10 +2,25 @@ import math
 
 import pytest
 import torch
-from losses.given import PROMPT_OF, bandit, double, evidence, gradient, log_ratios, metric, scored, total, whole
+from losses.given import (
+    PROMPT_OF,
+    TOKENS,
+    bandit,
+    double,
+    evidence,
+    gradient,
+    log_ratios,
+    metric,
+    scored,
+    total,
+    whole,
+)
 
 from lit_rlhf.errors import InputError
+from lit_rlhf.losses.bda import ExponentialWeight, PolicyGradient
 from lit_rlhf.losses.ra import RA
+from lit_rlhf.losses.rda import GroupVariance
+from lit_rlhf.types import Rollout
 
 TAU = 0.7
 LOG_PARTITION = double([0.1, -0.3, 0.7, 0.2])
@@ -143,6 +158,30 @@ def test_a_prompt_with_one_response_is_refused_where_responses_are_compared(part
     with pytest.raises(InputError, match="RA compares.*two or more"):
         RA(partition=partition)(part, lone)
     assert torch.isfinite(RA(partition="none")(part, lone).terms[0].total)
+
+
+@pytest.mark.parametrize("eta", [0.5, 2.0])
+def test_sppo_by_a_loop(eta):
+    """(log(pi/pi_t) - eta (P(y beats pi_t) - 1/2))^2 (https://arxiv.org/abs/2405.00675) is 2 eta^2 RA, tau = 1/eta."""
+    win_rate = (0.2, 0.9, 0.5, 1.0, 0.0, 0.7, 0.4, 0.6, 0.3)
+    seen, batch = evidence(), scored(win_rate)
+    losses = [(ratio - eta * (p - 0.5)) ** 2 for ratio, p in zip(log_ratios(seen), win_rate, strict=True)]
+    expected = sum(w * loss for w, loss in zip(batch.weight.tolist(), losses, strict=True))
+    assert total(RA(1 / eta, "half"), seen, batch) == pytest.approx(expected / (2 * eta**2))
+    assert "group" not in RA(partition="half").needs
+
+
+@pytest.mark.parametrize("head", [
+    *(RA(TAU, partition) for partition in ("mean_reward", "group", "quantile", "half", "none")),
+    GroupVariance(TAU), PolicyGradient(TAU), PolicyGradient(TAU, "none"), ExponentialWeight(TAU, "mean"),
+], ids=repr)
+def test_rollouts_are_scored_responses_by_their_reward_alone(head):
+    batch, seen = scored(), evidence()
+    unread = torch.full((TOKENS,), torch.nan, dtype=torch.float64)
+    credits = dict.fromkeys(("token_reward", "advantages", "returns"), unread)
+    rollout = Rollout(batch.sequences, unread, batch.reward, weight=batch.weight, **credits)
+    assert total(head, seen, rollout) == total(head, seen, batch)
+    assert torch.equal(gradient(head, seen, rollout), gradient(head, seen, batch))
 
 
 def test_impossible_options_are_refused():
