@@ -1,17 +1,20 @@
 """Do memory or the number of processes change the mathematics? Every config, trained in three ways and compared.
 
-    python tools/invariance.py [CONFIG ...] [--updates 3] [--prompts 8]
+    python tools/invariance.py [CONFIG ...] [--items 3] [--prompts 8]
 
 CONFIG is a file or the name of one in configs/; all of them without it. Each is trained on the built-in task in
 float64, with its own optimizer and gradients that are clipped at every update: every step as one micro-batch, as several
-uneven ones, and as several on two processes (DDP by gloo). Compared are all logged values of every update and of
-validation (times aside), as shares of themselves, and the weights at the end, as shares of the largest move. Exit code
-0 if nothing differs beyond float rounding.
+uneven ones, and as several on two processes (DDP by gloo). Compared are all logged values of every item and of
+validation (times aside), as shares of themselves, the weights at the end, as shares of the largest move, and every
+token that was sampled. An item is an update, or an iteration of an on-line algorithm. Exit code 0 if no token differs
+and nothing else beyond float rounding.
 """
 
 from __future__ import annotations
 
 import argparse
+import contextlib
+import io
 import logging
 import math
 import multiprocessing
@@ -30,6 +33,8 @@ from torch import Tensor, nn
 from lit_rlhf.callbacks import MetricLogger
 from lit_rlhf.cli import build
 from lit_rlhf.config.places import find, missing
+from lit_rlhf.sampling.base import Sampler
+from lit_rlhf.types import Prompts, Samples
 
 CONFIGS = Path(__file__).parents[1] / "configs"
 WHOLE, SMALL = 4096, 32
@@ -42,53 +47,100 @@ PROCESSES = multiprocessing.get_context("fork")
 
 @dataclass(frozen=True)
 class Outcome:
-    """What a run has logged, value by value, and how far its weights have moved."""
+    """What a run has logged, value by value, how far its weights have moved, and what it sampled."""
 
     logged: dict[str, list[float]]
     moved: dict[str, Tensor]
     micro_batches: int
+    updates: int
+    sampled: dict[tuple[int, int], list[int]]
+    """By draw and place of the prompt: the lengths of its completions and their tokens."""
 
 
 class Watch(Callback):
-    """Keeps every logged value but times, and counts micro-batches."""
+    """Keeps every logged value but times, and every sampled token, and counts micro-batches."""
 
     def __init__(self) -> None:
         self.logged: dict[str, list[float]] = {}
+        self.sampled: dict[tuple[int, int], list[int]] = {}
         self.micro_batches = 0
+
+    def on_train_start(self, trainer: Trainer, module: LightningModule) -> None:
+        update = module.update
+
+        def counted(micro_batches: tuple, *others: object) -> object:
+            self.micro_batches += len(micro_batches)
+            return update(micro_batches, *others)
+
+        module.update = counted
+        if module.samples:
+            module.sampler = Recording(module.sampler, self.sampled)
 
     def on_train_batch_end(
         self, trainer: Trainer, module: LightningModule, outputs: object, item: tuple, index: int
     ) -> None:
-        self.micro_batches += len(item)
-        self._keep(trainer, "train/")
+        self._keep(trainer, ("train/", "rollout/", "reward/"))
 
     def on_fit_end(self, trainer: Trainer, module: LightningModule) -> None:
-        self._keep(trainer, "val/")
+        self._keep(trainer, ("val/",))
 
-    def _keep(self, trainer: Trainer, stage: str) -> None:
+    def _keep(self, trainer: Trainer, stages: tuple[str, ...]) -> None:
         for name, value in trainer.callback_metrics.items():
-            if name.startswith(stage):
+            if name.startswith(stages):
                 self.logged.setdefault(name, []).append(float(value))
 
 
-def train(config: Path, updates: int, prompts: int, tokens: int, **trainer: object) -> Outcome:
-    """The config's first updates, in this process."""
+class Recording:
+    """A sampler that writes down what it samples."""
+
+    def __init__(self, sampler: Sampler, kept: dict[tuple[int, int], list[int]]) -> None:
+        self.sampler, self.kept = sampler, kept
+
+    def __getattr__(self, name: str) -> object:
+        return getattr(self.sampler, name)
+
+    def sample(self, policy: object, prompts: Prompts, group_size: int, draw: int) -> Samples:
+        """What the sampler gives."""
+        samples = self.sampler.sample(policy, prompts, group_size, draw)
+        for place, prompt in enumerate(prompts.index.tolist()):
+            own = samples.sequences.select((samples.sequences.prompt_of == place).nonzero()[:, 0])
+            self.kept[draw, prompt] = own.completion_lengths.tolist() + own.completion_ids.tolist()
+        return samples
+
+
+def limit(algorithm: LightningModule, items: int) -> int:
+    """Ends the run after so many items; the Trainer's `max_steps`, which counts updates.
+
+    Few prompts make no more than two minibatches, in two epochs.
+    """
+    if not algorithm.samples:
+        return items
+    algorithm.max_iterations = items
+    algorithm.epochs, algorithm.minibatches = min(algorithm.epochs, 2), min(algorithm.minibatches, 2)
+    return -1
+
+
+def train(config: Path, items: int, prompts: int, tokens: int, **trainer: object) -> Outcome:
+    """The config's first items, in this process."""
     seed_everything(0, verbose=False)
-    sizes = {"batch_size": prompts, "size": updates * prompts - 1, "val_size": 7, "micro_batch_tokens": tokens}
+    sizes = {"batch_size": prompts, "size": items * prompts - 1, "val_size": 7, "micro_batch_tokens": tokens}
     overrides = [f"--data.{name}={value}" for name, value in sizes.items()]
     algorithm, data = build(["--config", str(config), *overrides, f"--model.max_grad_norm={MAX_GRAD_NORM}"])
+    steps = limit(algorithm, items)
     algorithm.configure_model()
     in_double(algorithm)
     before = {name: weight.detach().clone() for name, weight in algorithm.named_parameters()}
     watch = Watch()
-    Trainer(
-        accelerator="cpu", max_steps=updates, max_epochs=-1, val_check_interval=updates, log_every_n_steps=1,
+    runner = Trainer(
+        accelerator="cpu", max_steps=steps, max_epochs=-1, val_check_interval=items, log_every_n_steps=1,
         callbacks=[MetricLogger(), watch], num_sanity_val_steps=0, use_distributed_sampler=False, logger=False,
         enable_checkpointing=False, enable_progress_bar=False, enable_model_summary=False, **{"devices": 1} | trainer,
-    ).fit(algorithm, data)
+    )
+    with contextlib.redirect_stdout(io.StringIO()):
+        runner.fit(algorithm, data)
     after = {name: weight.detach() for name, weight in algorithm.named_parameters() if weight.requires_grad}
     moved = {name: weight - before[name] for name, weight in after.items()}
-    return Outcome(watch.logged, moved, watch.micro_batches)
+    return Outcome(watch.logged, moved, watch.micro_batches, runner.global_step, watch.sampled)
 
 
 def in_double(algorithm: LightningModule) -> None:
@@ -99,13 +151,13 @@ def in_double(algorithm: LightningModule) -> None:
             part.double()
 
 
-def train_on_two(config: Path, updates: int, prompts: int, tokens: int) -> Outcome:
-    """The same on two processes; what rank 0 ends with."""
+def train_on_two(config: Path, items: int, prompts: int, tokens: int) -> Outcome:
+    """The same on two processes; what rank 0 ends with, and what both sampled."""
     with tempfile.TemporaryDirectory() as folder, socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
         free.close()
-        arguments = (port, Path(folder), config, updates, prompts, tokens)
+        arguments = (port, Path(folder), config, items, prompts, tokens)
         ranks = [PROCESSES.Process(target=_rank, args=(rank, *arguments)) for rank in range(2)]
         for process in ranks:
             process.start()
@@ -113,17 +165,15 @@ def train_on_two(config: Path, updates: int, prompts: int, tokens: int) -> Outco
             process.join()
         if any(process.exitcode for process in ranks):
             raise RuntimeError(f"{config}: exit codes {[process.exitcode for process in ranks]}")
-        found = torch.load(Path(folder, "outcome.pt"), weights_only=True)
-    return Outcome(**found)
+        found = [torch.load(Path(folder, f"{rank}.pt"), weights_only=True) for rank in range(2)]
+    return Outcome(**found[0] | {"sampled": found[0]["sampled"] | found[1]["sampled"]})
 
 
 def _rank(rank: int, port: int, folder: Path, *arguments: object) -> None:
     os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "WORLD_SIZE": "2", "NODE_RANK": "0"}
     os.environ["LOCAL_RANK"] = str(rank)
     quiet()
-    outcome = train(*arguments, strategy="ddp", devices=2)
-    if rank == 0:
-        torch.save(vars(outcome), folder / "outcome.pt")
+    torch.save(vars(train(*arguments, strategy="ddp", devices=2)), folder / f"{rank}.pt")
 
 
 def quiet() -> None:
@@ -134,7 +184,7 @@ def quiet() -> None:
 
 def difference(one: Outcome, other: Outcome) -> tuple[float, float, str]:
     """The largest difference of a logged value, of a weight as a share of the largest move, and where the larger is."""
-    worst, place = 0.0, ""
+    worst, place = (0.0, "") if one.sampled == other.sampled else (math.inf, "sampled tokens")
     for name in one.logged.keys() | other.logged.keys():
         own, its = one.logged.get(name, []), other.logged.get(name, [])
         apart = math.inf if len(own) != len(its) else max(map(_apart, own, its))
@@ -152,24 +202,24 @@ def _apart(one: float, other: float) -> float:
     return abs(one - other) / max(abs(one), abs(other), 1e-3)
 
 
-def compare(config: Path, updates: int = 3, prompts: int = 8) -> tuple[bool, str]:
+def compare(config: Path, items: int = 3, prompts: int = 8) -> tuple[bool, str]:
     """Whether all three runs of a config agree, and its row of the table."""
-    whole = train(config, updates, prompts, WHOLE)
-    small, two = train(config, updates, prompts, SMALL), train_on_two(config, updates, prompts, SMALL)
-    if not whole.micro_batches == updates < small.micro_batches:
+    whole = train(config, items, prompts, WHOLE)
+    small, two = train(config, items, prompts, SMALL), train_on_two(config, items, prompts, SMALL)
+    if not whole.micro_batches == whole.updates < small.micro_batches:
         raise RuntimeError(f"{config}: {whole.micro_batches} and {small.micro_batches} micro-batches compare nothing")
     apart = [difference(whole, other) for other in (small, two)]
     same = all(max(logged, weights) <= TOLERANCE for logged, weights, _ in apart)
     cells = "".join(f"{logged:>11.1e}{weights:>11.1e}" for logged, weights, _ in apart)
     said = "same" if same else "DIFFERENT: " + ", ".join(sorted({place for *_, place in apart if place}))
-    loss, count = whole.logged["train/loss"][-1], small.micro_batches / updates
+    loss, count = whole.logged["train/loss"][-1], small.micro_batches / small.updates
     return same, f"{config.stem:<20}{loss:>10.5f}{count:>8.1f}{cells}  {said}"
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("configs", nargs="*", metavar="CONFIG")
-    parser.add_argument("--updates", type=int, default=3)
+    parser.add_argument("--items", type=int, default=3)
     parser.add_argument("--prompts", type=int, default=8)
     options = parser.parse_args()
     named = [find(name) or parser.error(f"{name}: {missing(name)}") for name in options.configs]
@@ -180,7 +230,7 @@ def main() -> int:
     print(f"{'config':<20}{'loss':>10}{'batches':>8}{'logged':>10}{'weights':>11}{'logged':>11}{'weights':>11}")
     verdicts = []
     for config in configs:
-        same, row = compare(config, options.updates, options.prompts)
+        same, row = compare(config, options.items, options.prompts)
         verdicts.append(same)
         print(row, flush=True)
     print(f"{sum(verdicts)} of {len(verdicts)} are the same beyond float rounding ({TOLERANCE:.0e})")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from lit_rlhf.credit.counting import own_token_weight
 from lit_rlhf.functional import kl
 from lit_rlhf.functional.segment import segment_sum
 from lit_rlhf.losses.base import Metric
@@ -37,9 +38,9 @@ def watched(evidence: Evidence, batch: Batch) -> tuple[Metric, ...]:
 def of_ratio(evidence: Evidence, rollout: Rollout) -> tuple[Metric, ...]:
     """Weighted sums over one micro-batch, of the policy under the law that sampled it: pi' against the behaviour mu.
 
-    `policy_kl` is the k3 estimate of KL(mu || pi') per token in nats.
+    `policy_kl` is the k3 estimate of KL(mu || pi') per token in nats, over the policy's own sequences.
     """
-    return (_mean("policy_kl", kl.k3(rollout.behaviour, _acting(evidence)), rollout.token_weight),)
+    return (_mean("policy_kl", kl.k3(rollout.behaviour, _acting(evidence)), own_token_weight(rollout)),)
 
 
 @torch.no_grad()
@@ -49,10 +50,7 @@ def largest_apart(evidence: Evidence, rollout: Rollout) -> Tensor:
     Only of the policy's own sequences.
     """
     apart = (_acting(evidence) - rollout.behaviour).abs()
-    own = rollout.token_weight > 0
-    if rollout.opponent is not None:
-        own &= ~rollout.opponent.repeat_interleave(rollout.sequences.completion_lengths)
-    return torch.where(own, apart, 0.0).max()
+    return torch.where(own_token_weight(rollout) > 0, apart, 0.0).max()
 
 
 def of_credit(rollout: Rollout) -> tuple[Metric, ...]:

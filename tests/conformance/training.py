@@ -1,4 +1,4 @@
-"""Every config of configs/ as a run of a few updates."""
+"""Every config of configs/ as a run of a few items."""
 
 from __future__ import annotations
 
@@ -30,6 +30,9 @@ def tool(name: str) -> ModuleType:
     return module
 
 
+invariance = tool("invariance")
+
+
 @functools.cache
 def _built(arguments: tuple[str, ...]) -> tuple:
     return build(list(arguments))
@@ -49,16 +52,17 @@ class Run:
     base: list[Tensor]
 
 
-def fit(path: Path, updates: int, **trainer) -> Run:
-    """The config's first updates, with its own optimizer."""
+def fit(path: Path, items: int, **trainer) -> Run:
+    """The config's first items (updates, or iterations of several), with its own optimizer."""
     seed_everything(0, verbose=False)
     sizes = {"batch_size": PROMPTS, "size": 3 * PROMPTS, "val_size": 4}
     algorithm, data = fresh(["--config", str(path), *(f"--data.{name}={value}" for name, value in sizes.items())])
+    steps = invariance.limit(algorithm, items)
     algorithm.configure_model()
     run, resume = Run(algorithm, weights(algorithm), of_reference(algorithm)), trainer.pop("ckpt_path", None)
     settings = {"limit_val_batches": 0, "logger": False, "enable_progress_bar": False, "enable_model_summary": False}
     Trainer(
-        accelerator="cpu", devices=1, max_steps=updates, max_epochs=-1, use_distributed_sampler=False,
+        accelerator="cpu", devices=1, max_steps=steps, max_epochs=-1, use_distributed_sampler=False,
         num_sanity_val_steps=0, **settings | {"enable_checkpointing": bool(trainer.get("callbacks"))} | trainer,
     ).fit(algorithm, data, ckpt_path=resume)
     return run
