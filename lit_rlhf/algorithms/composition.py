@@ -18,7 +18,7 @@ GIVEN_BY = {
     "log_partition": "learned",
     "tau": "learned",
 }
-SAMPLED = frozenset({"behaviour", "advantages", "returns", "opponent"})
+SAMPLED = frozenset({"behaviour", "advantages", "returns", "opponent", "finished"})
 
 
 def refuse_impossible(algorithm: Any) -> None:

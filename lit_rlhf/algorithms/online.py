@@ -24,7 +24,7 @@ from lit_rlhf.algorithms.evaluating import evaluate
 from lit_rlhf.algorithms.opponents import Opponent
 from lit_rlhf.algorithms.pairing import Collected, Pairs, RewardPairs
 from lit_rlhf.algorithms.ptx import Ptx
-
+from lit_rlhf.algorithms.replay import Replay
 from lit_rlhf.algorithms.watching import largest_apart, of_credit, of_ratio
 from lit_rlhf.components.actor import Actor
 from lit_rlhf.components.critic import Critic, SharedCritic
@@ -33,7 +33,7 @@ from lit_rlhf.components.reference import Reference
 from lit_rlhf.credit.base import CreditStep, credited
 from lit_rlhf.errors import InputError
 from lit_rlhf.losses.base import LossHead, Metric
-from lit_rlhf.ranks import largest_over_ranks, sum_over_ranks, world_size
+from lit_rlhf.ranks import gather_rows, largest_over_ranks, sum_over_ranks, world_size
 from lit_rlhf.rewards.base import Reward
 from lit_rlhf.sampling.base import Sampler
 from lit_rlhf.sampling.native import NativeSampler
@@ -94,7 +94,7 @@ class OnlineAlgorithm(Algorithm):
         stop_kl: float | None = None,
         resample: int = 0,
         opponent: Opponent | None = None,
-        replay: Any = None,
+        replay: Replay | None = None,
         ptx: Ptx | None = None,
         val_sampler: Sampler | None = None,
         val_samples: int = 1,
@@ -200,7 +200,7 @@ class OnlineAlgorithm(Algorithm):
         rollout = rollout_of(batch)
         self.recorder.add("tokens", _tokens(rollout), 1.0 / world_size())
         self.recorder.add("rollout/tokens", len(collected.rollout.sequences.completion_ids), 1.0 / world_size())
-        self._watches_first = True
+        self._watches_first = self.replay is None  # what is replayed was sampled by another policy
         updates = self._updates(batch, index)
         self.recorder.add("rollout/updates", float(updates))
 
@@ -284,10 +284,10 @@ class OnlineAlgorithm(Algorithm):
         """Before its first update of an iteration the policy is the one that sampled: the ratio is 1 up to rounding."""
         if not self._watches_first:
             return
-        self._watches_first, apart = False, float(self._apart)
+        self._watches_first, apart = False, float(gather_rows(self._apart[None])[0].max())
         self._apart = None
         self.recorder.add("rollout/first_ratio_error", apart)
-        if not apart <= FIRST_RATIO[self.trainer.precision] and not self._warned and self.replay is None:
+        if not apart <= FIRST_RATIO[self.trainer.precision] and not self._warned:
             self._warned = True
             warnings.warn(
                 f"before any update of the iteration a token's log-prob differs by {apart:.3g} nats from what the sampler "

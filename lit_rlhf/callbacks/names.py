@@ -13,6 +13,7 @@ from lightning.pytorch import LightningModule, Trainer
 from lit_rlhf.algorithms.composition import SAMPLED, available_fields
 from lit_rlhf.algorithms.metrics import metric_name
 from lit_rlhf.algorithms.recording import named
+from lit_rlhf.components.soft_q import SoftStates
 from lit_rlhf.credit.base import credited
 from lit_rlhf.errors import InputError
 from lit_rlhf.losses.base import LossOutput
@@ -49,7 +50,7 @@ def probe(module: Any) -> LossOutput:
     tokens = -torch.arange(1.0, 7.0) / 7
     made_up = {
         "policy": TokenLogps(tokens, -tokens, tokens), "reference": tokens - 0.1, "score": tokens[:4], "values": tokens,
-        "log_partition": tokens[:2], "tau": torch.tensor(1.0),
+        "log_partition": tokens[:2], "tau": torch.tensor(1.0), "soft_q": _soft_states(len(tokens)),
     }
     evidence = Evidence(**{field: made_up[field] for field in available_fields(module)})
     batch = _batch(module, sequences)
@@ -58,11 +59,19 @@ def probe(module: Any) -> LossOutput:
     return dataclasses.replace(output, metrics=(*output.metrics, *module.watch(evidence, batch)))
 
 
+def _soft_states(tokens: int) -> SoftStates:
+    """Of a vocabulary of two."""
+    every = torch.zeros(tokens, 2)
+    return SoftStates(2, lambda rows: every[rows].log_softmax(-1), lambda rows: every[rows], lambda rows: every[rows], lambda ids: every.T)
+
+
 def _batch(module: Any, sequences: Sequences) -> Batch:
     needs, reward = module.loss.needs, torch.tensor([1.0, 0.0, 1.0, 0.0])
     tokens = torch.zeros(len(sequences.completion_ids))
     made = dict.fromkeys(("behaviour", "reference", "values", "advantages", "returns"), tokens)
-    drawn = Rollout(sequences, reward=reward, opponent=reward > 0, **made) if module.samples or SAMPLED & needs else None
+    drawn = None
+    if module.samples or SAMPLED & needs:
+        drawn = Rollout(sequences, reward=reward, opponent=reward > 0, finished=reward > 0, **made)
     if {"chosen", "reward_gap"} & needs:
         ends = torch.tensor([0, 2])
         return PreferenceBatch(sequences, ends, ends + 1, torch.tensor([0.9, 0.6]), torch.tensor([2.0, 0.4]), drawn=drawn)
@@ -103,12 +112,13 @@ def sampled_names(module: Any) -> frozenset[str]:
 
 
 def _batch_of_credit(module: Any) -> Rollout:
-    """Two prompts with two finished completions each; every field that a credit step may read is there."""
-    sequences = made_up_sequences()
-    tokens, each = torch.linspace(0, 1, len(sequences.completion_ids)), torch.ones(4, dtype=torch.bool)
-    opponent = None if module.opponent is None else torch.tensor([False, True, False, True])
+    """Two prompts with three finished completions each; every field that a credit step may read is there."""
+    ids, lengths = torch.zeros(8, dtype=torch.long), torch.tensor([2, 1, 1, 1, 2, 1])
+    sequences = Sequences(ids[:2], torch.ones(2, dtype=torch.long), ids, lengths, torch.arange(2).repeat_interleave(3))
+    tokens, last = torch.linspace(0, 1, len(ids)), torch.tensor([False, False, True]).repeat(2)
     return Rollout(
-        sequences, -tokens, torch.tensor([1.0, 0.0, 1.0, 0.5]), reference=-tokens, values=tokens, finished=each, opponent=opponent,
+        sequences, -tokens, torch.arange(6.0) % 4, reference=-tokens, values=tokens, finished=~last,
+        opponent=None if module.opponent is None else last,
     )
 
 

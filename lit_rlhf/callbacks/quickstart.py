@@ -12,7 +12,7 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from torch import Tensor
 
 from lit_rlhf.callbacks.files import replacing, run_directory
-from lit_rlhf.callbacks.generation import evaluating
+from lit_rlhf.components.modes import evaluating
 from lit_rlhf.data import grammar
 from lit_rlhf.data.reviews import Reviews
 from lit_rlhf.errors import InputError

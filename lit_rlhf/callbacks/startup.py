@@ -18,7 +18,7 @@ from lit_rlhf.callbacks.checks import (
     reward_reloads,
     starts_once,
 )
-from lit_rlhf.callbacks.generation import evaluating
+from lit_rlhf.components.modes import evaluating
 from lit_rlhf.callbacks.random_state import RandomState
 from lit_rlhf.callbacks.stops import stop_ids
 from lit_rlhf.components.actor import Actor
@@ -64,13 +64,18 @@ def checks(trainer: Trainer, module: Any, item: Sequence[Batch]) -> Iterator[str
     few = sequences.select(torch.arange(min(4, len(sequences.completion_lengths)), device=sequences.prompt_of.device))
     for _, part in module.parts:
         if isinstance(part, Actor | RewardModel):
-            yield from _text_checks(part.model, sequences)
+            yield from _text_checks(part.model, sequences, given=not isinstance(item[0], Prompts))
         if isinstance(part, Actor):
             yield head_agrees(part.head_parity(few), _coarsest(trainer, part))
         if isinstance(part, RewardModel) and trainer.is_global_zero and _size(part) <= LARGEST_RELOADED:
             yield reward_reloads(part, few)  # transformers writes on the first rank alone
     if module.reference is not None and trainer.global_step == 0:
         yield _reference_check(trainer, module, few)
+    if module.samples and trainer.global_step == 0:
+        yield (
+            "what looks odd and is right: at the first update of an iteration every ratio is 1 and nothing is clipped, and the "
+            "policy's loss is about 0 wherever advantages have mean 0; watch reward/mean, train/grad_norm and train/policy_kl"
+        )
 
 
 def ended(prompts: Prompts, stop: Sequence[int]) -> Sequences:
@@ -85,10 +90,11 @@ def _size(part: RewardModel) -> int:
     return sum(weight.numel() for weight in part.parameters())
 
 
-def _text_checks(model: LanguageModel, sequences: Sequences) -> Iterator[str]:
+def _text_checks(model: LanguageModel, sequences: Sequences, given: bool) -> Iterator[str]:
     stop, tokenizer = stop_ids(model), model.tokenizer
     yield starts_once(sequences, tokenizer.bos_token_id, stop)
-    yield ends_by_a_stop(sequences, stop, tokenizer.convert_ids_to_tokens(list(stop)))
+    if given:
+        yield ends_by_a_stop(sequences, stop, tokenizer.convert_ids_to_tokens(list(stop)))
 
 
 def _reference_check(trainer: Trainer, module: Any, sequences: Sequences) -> str:

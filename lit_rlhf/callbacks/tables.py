@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -14,13 +15,15 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.trainer.states import TrainerFn
 from torch import Tensor
 
+from lit_rlhf.algorithms.collection import as_responses, as_rollout
 from lit_rlhf.callbacks import tensorboard
 from lit_rlhf.callbacks.files import replacing, run_directory
-from lit_rlhf.callbacks.generation import complete, evaluating
 from lit_rlhf.callbacks.logging import publish
-from lit_rlhf.callbacks.stops import stop_ids
+from lit_rlhf.components.modes import evaluating
 from lit_rlhf.data.records import Group
-from lit_rlhf.types import ScoredBatch, Sequences
+from lit_rlhf.sampling.native import NativeSampler
+from lit_rlhf.sampling.stops import StopSet
+from lit_rlhf.types import PromptRecord, Prompts, Samples, ScoredBatch, Sequences
 
 
 @dataclass(frozen=True)
@@ -39,7 +42,9 @@ class Sample:
     log_ratio: float | None = None
     """log(pi/u), in nats; of completions sampled at temperature 1 its mean estimates KL(pi || u)."""
     reward: float | None = None
-    """From the data module's `reward_of`, or from the reward model in training."""
+    """From the algorithm's reward, the data module's `reward_of`, or the reward model in training."""
+    parts: dict[str, float] = field(default_factory=dict)
+    """Of that reward, by name."""
 
 
 class SampleTable(Callback):
@@ -95,20 +100,27 @@ class SampleTable(Callback):
             self._write([*self._rows(), *map(asdict, samples)])
 
     def _sampled(self, step: int, module: Any, data: Any, groups: Sequence[Group]) -> list[Sample]:
-        """Completions by the policy; `data` may know a reward and a greatest length."""
-        stop, decode = stop_ids(module.actor.model), module.tokenizer.decode
-        most = min(self.max_new_tokens, getattr(data, "max_completion_tokens", self.max_new_tokens))
-        prompts = [group.prompt_ids for group in groups]
-        ids = complete(module.actor.model.net, prompts, stop, most, self.temperature, self.seed)
-        logps, ratios = _log_probs(module, _sequences(prompts, [[row] for row in ids]))
-        reward_of = getattr(data, "reward_of", lambda prompt, completion: None)
+        """Completions by the policy; `data` may know a reward and a greatest length, and one that samples brings its own."""
+        decode, prompts = module.tokenizer.decode, as_prompts(groups, module.tokenizer)
+        sampler = module.val_sampler if module.samples else self._sampler(data)
+        samples = sampler.sample(module.actor.model, prompts.to(module.device), 1, draw=0).to("cpu")
+        lengths = samples.sequences.completion_lengths.tolist()
+        ids = [row.tolist() for row in samples.sequences.completion_ids.split(lengths)]
+        logps, ratios = _log_probs(module, samples.sequences)
+        rewards, parts = _rewards(module, data, prompts, samples)
         return [
             Sample(
-                step, decode(prompt.tolist()), decode(row.tolist()), len(row),
-                "finished" if int(row[-1]) in stop else "cut", logp, ratio, reward_of(prompt, row.numpy()),
+                step, decode(group.prompt_ids.tolist()), decode(row), len(row), "finished" if ended else "cut",
+                logp, ratio, reward, own,
             )
-            for prompt, row, logp, ratio in zip(prompts, ids, logps, ratios, strict=True)
+            for group, row, ended, logp, ratio, reward, own in zip(
+                groups, ids, samples.finished.tolist(), logps, ratios, rewards, parts, strict=True
+            )
         ]
+
+    def _sampler(self, data: Any) -> NativeSampler:
+        most = min(self.max_new_tokens, getattr(data, "max_completion_tokens", self.max_new_tokens))
+        return NativeSampler(most, self.temperature, seed=self.seed)
 
     def _rows(self) -> list[dict[str, Any]]:
         if not self.file.exists():
@@ -120,6 +132,39 @@ class SampleTable(Callback):
             file.writelines(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
 
 
+def as_prompts(groups: Sequence[Group], tokenizer: Any) -> Prompts:
+    """The prompts of groups; where no record came with one, its text is that of its tokens."""
+    ids = [torch.as_tensor(np.array(group.prompt_ids), dtype=torch.long) for group in groups]
+    records = tuple(
+        getattr(group, "record", None) or PromptRecord(tokenizer.decode(row.tolist())) for group, row in zip(groups, ids, strict=True)
+    )
+    lengths = torch.tensor([len(row) for row in ids])
+    return Prompts(torch.cat(ids), lengths, records, torch.arange(len(ids)), torch.ones(len(ids)))
+
+
+def _rewards(
+    module: Any, data: Any, prompts: Prompts, samples: Samples
+) -> tuple[list[float | None], list[dict[str, float]]]:
+    """Of every completion, and the parts each is made of."""
+    if module.samples:
+        rollout = as_rollout(samples, prompts)
+        scores = module.reward(as_responses(rollout, prompts, StopSet.of(module.actor.model, module.val_sampler.stop)))
+        parts = [{part.name: float(part.values[row]) for part in scores.parts} for row in range(len(scores.total))]
+        return [_number(value) for value in scores.total.tolist()], parts
+    reward_of = getattr(data, "reward_of", lambda prompt, completion: None)
+    sequences = samples.sequences
+    pairs = zip(
+        sequences.prompt_ids.split(sequences.prompt_lengths.tolist()),
+        sequences.completion_ids.split(sequences.completion_lengths.tolist()), strict=True,
+    )
+    rewards = [reward_of(prompt.numpy(), completion.numpy()) for prompt, completion in pairs]
+    return rewards, [{} for _ in rewards]
+
+
+def _number(value: float) -> float | None:
+    return None if math.isnan(value) else value
+
+
 def markdown(samples: Sequence[Sample]) -> str:
     """The samples as a table, one line each."""
     head = "| prompt | completion | length | stop | reward | log-prob | log-ratio |\n|---|---|---|---|---|---|---|"
@@ -128,7 +173,9 @@ def markdown(samples: Sequence[Sample]) -> str:
 
 def _cells(sample: Sample) -> list[str]:
     numbers = (sample.reward, sample.log_prob, sample.log_ratio)
-    known = ("" if number is None else f"{number:.3f}" for number in numbers)
+    known = ["" if number is None else f"{number:.3f}" for number in numbers]
+    if len(sample.parts) > 1:
+        known[0] += " = " + ", ".join(f"{name} {value:.3f}" for name, value in sample.parts.items())
     return [_cell(sample.prompt), _cell(sample.completion), str(sample.length), sample.stop, *known]
 
 

@@ -11,12 +11,19 @@ from types import SimpleNamespace
 
 import pytest
 
+from conformance.heads import concrete
+
 import lit_rlhf.callbacks
+import lit_rlhf.credit
 import lit_rlhf.losses
 from lit_rlhf.algorithms.recording import named
 from lit_rlhf.algorithms.validation import default_metrics
+from lit_rlhf.algorithms.watching import of_ratio, watched
 from lit_rlhf.callbacks.names import known_names, probe
+from lit_rlhf.credit.base import CreditStep
+from lit_rlhf.credit.temporal import RewardToGo
 from lit_rlhf.losses.base import LossHead, Wrapper
+from lit_rlhf.losses.policy import ClippedSurrogate
 
 PAGE = Path(lit_rlhf.callbacks.__file__).with_name("README.md")
 
@@ -36,9 +43,27 @@ def composition(loss):
     """Everything that names are asked of, with every part there."""
     learned = [SimpleNamespace(fills="log_partition"), SimpleNamespace(fills="tau")]
     return SimpleNamespace(
-        loss=loss, trains="reward" if "score" in loss.needs else "actor", reference=object(), critic=object(),
-        learned=learned, parts=(("<part>", None),), metrics=default_metrics(loss),
+        loss=loss, trains="reward" if "score" in loss.needs else "actor", reference=object(), samples=False,
+        critic=SimpleNamespace(fills="soft_q" if "soft_q" in loss.needs else "values"),
+        learned=learned, parts=(("<part>", None),), metrics=default_metrics(loss), watch=watched,
     )
+
+
+def sampling(*credit):
+    """The same of one that samples, with a reward that is right or wrong, two completions of each prompt, and an opponent."""
+    module = composition(ClippedSurrogate())
+    module.samples, module.credit, module.opponent, module.val_samples = True, credit, object(), 2
+    module.reward, module.watch = SimpleNamespace(verifiable=True), lambda *seen: (*watched(*seen), *of_ratio(*seen))
+    return module
+
+
+def steps():
+    """Every credit step of the package, with those before it that it needs."""
+    for module in pkgutil.iter_modules(lit_rlhf.credit.__path__):
+        importlib.import_module(f"lit_rlhf.credit.{module.name}")
+    for kind in concrete(CreditStep):
+        step = kind()
+        yield (RewardToGo(), step) if "advantages" in step.needs else (step,)
 
 
 def emitted():
@@ -47,11 +72,13 @@ def emitted():
         module = composition(kind())
         terms = [name for name, _ in named(probe(module).terms)]
         names |= known_names(module) - {f"{stage}/loss/{term}" for term in terms for stage in ("train", "val")}
+    for credit in steps():
+        names |= known_names(sampling(*credit))
     return names
 
 
 def documented():
-    tables = r"Under `train/`.*?(\|.*?)\n\n.*?full name:\n\n(\|.*?)\n\n"
+    tables = r"Under `train/` and `val/` both.*?:\n\n(\|.*?)\n\n.*?full name:\n\n(\|.*?)\n\n"
     both, full = re.search(tables, PAGE.read_text(encoding="utf-8"), re.S).groups()
 
     def first_column(table):
