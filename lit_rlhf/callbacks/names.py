@@ -39,7 +39,8 @@ PERFORMANCE = (
 ROLLOUT = (
     "rollout/length", "rollout/finished", "rollout/entropy_estimate", "rollout/zero_variance_groups", "rollout/advantage",
     "rollout/advantage_square", "rollout/return", "rollout/value", "rollout/updates", "rollout/stopped_early",
-    "rollout/first_ratio_error", "rollout/resampled_groups", "rollout/tokens", "reward/mean", "reward/square", "reward/skipped",
+    "rollout/first_ratio_error", "rollout/resampled_groups", "rollout/staleness", "rollout/replayed", "rollout/tokens",
+    "reward/mean", "reward/square", "reward/skipped",
 )
 SAMPLING = ("perf/share_generate", "perf/share_score", "perf/share_other", "perf/sampled_per_second")
 

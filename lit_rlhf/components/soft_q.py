@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -79,6 +79,8 @@ class SoftCritic(nn.Module):
     Raises:
         InputError: `rate` is not in (0, 1].
     """
+
+    fills: ClassVar[str] = "soft_q"
 
     def __init__(self, model: LanguageModel | str, lr: float | None = None, rate: float = 0.005) -> None:
         super().__init__()

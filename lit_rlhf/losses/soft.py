@@ -94,7 +94,7 @@ class SoftQ(LossHead):
 
     @property
     def needs(self) -> frozenset[str]:
-        return frozenset({"soft_q", "reward"})
+        return frozenset({"soft_q", "reward"} | ({"finished"} if self.cut == "bootstrap" else set()))
 
     @property
     def unit(self) -> Unit:

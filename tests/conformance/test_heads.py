@@ -20,19 +20,20 @@ from lit_rlhf.types import Batch, Evidence, PreferenceBatch, Rollout
 HEADS = {name: head for name, head in every_head().items() if kind_of(head)}
 TRAINED = {"policy", "score", "values", "log_partition"}
 POISON = {"score", "values", "log_partition"}
+SOFT = {"soft_q", "tau"}
 STATISTICS = ("entropy", "collision")
 
 BARE = {
     name: head for name, head in HEADS.items()
-    if type(head).__name__ == name and not head.needs & (POISON | SAMPLED)
+    if type(head).__name__ == name and not head.needs & (POISON | SAMPLED | SOFT)
 }
 
 heads = pytest.mark.parametrize("head", HEADS.values(), ids=HEADS.keys())
 
 
 @pytest.fixture
-def parts():
-    return Parts().double()
+def parts(request):
+    return Parts(request.node.callspec.params.get("head")).double()
 
 
 def close(found, expected):
@@ -222,7 +223,7 @@ def test_nothing_is_read_that_is_not_named(head, parts):
 
 def _spoiled(batch, head):
     """NaN in every field that the head does not name."""
-    known = {field.name for field in dataclasses.fields(batch)} & ({"reward_gap", "reward"} | SAMPLED) - {"opponent"}
+    known = {field.name for field in dataclasses.fields(batch)} & ({"reward_gap", "reward"} | SAMPLED) - {"opponent", "finished"}
     fields = known - head.needs - ({"reward"} if "label" in head.needs else set())
     return dataclasses.replace(batch, **{name: torch.full_like(getattr(batch, name), torch.nan) for name in fields})
 
@@ -231,7 +232,7 @@ def _spoiled(batch, head):
 def test_what_is_named_is_refused_or_missed_when_it_is_not_there(head, parts):
     batch = world(kind_of(head))
     evidence = parts(batch)
-    for need in head.needs & (TRAINED | {"reference"}):
+    for need in head.needs & (TRAINED | SOFT | {"reference"}):
         with pytest.raises(InputError):
             head(dataclasses.replace(evidence, **{need: None}), batch)
     for need in head.needs & set(STATISTICS):
@@ -242,7 +243,7 @@ def test_what_is_named_is_refused_or_missed_when_it_is_not_there(head, parts):
             head(evidence, dataclasses.replace(batch, **{need: None}))
     if isinstance(head, AgainstBehaviour) and not _reads_a_reference(head.head, evidence, batch):
         return
-    for need in head.needs & {"reward", "label", "behaviour", "opponent"}:
+    for need in head.needs & {"reward", "label", "behaviour", "opponent", "finished"}:
         name = "reward" if need == "label" else need
         if hasattr(batch, name):
             other = flipped(batch, name)
@@ -288,10 +289,12 @@ def test_the_gradient_reaches_the_trained_parts_and_nothing_else(head, parts):
     sum(term.total for term in output.terms).backward()
     reached = {name for name, leaf in (leaves | {"entropy": entropy}).items()
                if leaf.grad is not None and bool(leaf.grad.any())}
-    reached |= {"policy" for leaf in (values, acting) if leaf.grad is not None and bool(leaf.grad.any())}
+    through = {"policy": (values, acting), "soft_q": (parts.soft, parts.policy.table), "tau": (parts.log_tau,)}
+    for name, weights in through.items():
+        reached |= {name for leaf in weights if leaf is not None and leaf.grad is not None and bool(leaf.grad.any())}
     assert reached and reached <= head.needs and collision.grad is None
-    assert reached >= head.needs & (TRAINED - {"policy"})
-    assert reached & {"policy", "entropy"} or "policy" not in head.needs
+    assert reached >= head.needs & ((TRAINED | SOFT) - {"policy"})
+    assert reached & {"policy", "entropy", "tau"} or "policy" not in head.needs
     assert not any(one.total.requires_grad or one.weight.requires_grad for one in output.metrics)
     assert not any(seen.values.requires_grad for seen in head.observe(evidence, batch))
 
@@ -350,7 +353,7 @@ def test_the_batch_is_left_as_it_was(head, parts):
     batch = world(kind_of(head))
     evidence = parts(batch)
     before = copy.deepcopy(batch)
-    seen = copy.deepcopy(dataclasses.replace(evidence, policy=None, score=None, values=None, log_partition=None))
+    seen = copy.deepcopy(Evidence(reference=evidence.reference))
     head(evidence, batch)
     head.observe(evidence, batch)
     assert same(before, batch)
@@ -392,7 +395,7 @@ def test_sums_and_multiples_are_linear(head, parts):
 @heads
 def test_single_and_double_precision_agree(head):
     batch = world(kind_of(head))
-    single, double = (step(head, parts, [batch]) for parts in (Parts(), Parts().double()))
+    single, double = (step(head, parts, [batch]) for parts in (Parts(head), Parts(head).double()))
     assert all(total.dtype == torch.float32 for name, (total, _) in single.items() if name.startswith("loss/"))
     found = numbers(single)
     for name, expected in numbers(double).items():

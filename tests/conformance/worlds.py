@@ -11,23 +11,29 @@ from torch import Tensor, nn
 
 from lit_rlhf.algorithms.recording import named
 from lit_rlhf.algorithms.statistics import StepStatistics
+from lit_rlhf.components.soft_q import SoftStates
 from lit_rlhf.functional.segment import segment_sum
 from lit_rlhf.losses.base import LossHead
 from lit_rlhf.types import Batch, Evidence, PreferenceBatch, Rollout, ScoredBatch, Sequences, every_pair
 
 PER_PROMPT = (3, 2, 4, 2, 3)
-SAMPLED = {"behaviour", "advantages", "returns", "opponent"}
+SAMPLED = {"behaviour", "advantages", "returns", "opponent", "finished"}
 PAIRED = {"chosen", "reward_gap"}
 
 
 class Parts(nn.Module):
-    """Models that fill every field of the evidence by functions of the sequences: parts of a batch agree with it."""
+    """Models that fill every field of the evidence by functions of the sequences: parts of a batch agree with it.
 
-    def __init__(self) -> None:
+    A temperature is learned where the head asks for one: it would else take the place of every head's own.
+    """
+
+    def __init__(self, head: LossHead | None = None) -> None:
         super().__init__()
         self.policy, self.reference = Bigram(0), Bigram(1)
         draw = torch.Generator().manual_seed(2)
         self.of_token = nn.Parameter(torch.randn(3, VOCABULARY, generator=draw))
+        self.soft = nn.Parameter(torch.randn(2, VOCABULARY, VOCABULARY, generator=draw))
+        self.log_tau = nn.Parameter(torch.tensor(-0.5)) if head is not None and "tau" in head.needs else None
 
     def forward(self, batch: Batch) -> Evidence:
         sequences = batch.sequences
@@ -39,6 +45,18 @@ class Parts(nn.Module):
             score=segment_sum(score[sequences.completion_ids], sequences.completion_lengths),
             values=values[sequences.completion_ids],
             log_partition=segment_sum(partition[sequences.prompt_ids], sequences.prompt_lengths),
+            tau=None if self.log_tau is None else self.log_tau.exp(), soft_q=self.soft_states(sequences),
+        )
+
+    def soft_states(self, sequences: Sequences) -> SoftStates:
+        """Soft values of a next token by the token before it; the slow copies are half of them."""
+        ids, first = sequences.completion_ids, sequences.completion_lengths.cumsum(0) - sequences.completion_lengths
+        last = sequences.prompt_lengths.cumsum(0) - 1
+        before = ids.roll(1).index_copy(0, first, sequences.prompt_ids[last[sequences.prompt_of]])
+        lesser = self.soft.detach().amin(0)
+        return SoftStates(
+            VOCABULARY, lambda rows: self.policy.table[before[rows]].log_softmax(-1), lambda rows: lesser[before[rows]],
+            lambda rows: lesser[before[rows]] / 2, lambda taken: self.soft[:, before, taken],
         )
 
 
@@ -81,6 +99,7 @@ def world(kind: str, weighted: bool = True) -> Batch:
     rollout = Rollout(
         given, Bigram(6).token_logps(given).values.detach(), reward, values=tokens[0], advantages=tokens[1],
         returns=tokens[2], weight=law, opponent=torch.arange(len(reward)) % 2 == 0,
+        finished=torch.arange(len(reward)) % 3 > 0,
     )
     return dataclasses.replace(pairs(given, reward, draw, weighted), drawn=rollout) if kind == "drawn" else rollout
 
@@ -108,7 +127,7 @@ def _joined(first: Batch | Sequences, second: Batch | Sequences, shifts: dict[st
         if isinstance(one, Sequences | Rollout):
             one = _joined(one, two, shifts)
         elif one is not None:
-            one = torch.cat([one, two + shifts.get(name, 0)])
+            one = torch.cat([one, two + shifts[name] if name in shifts else two])
         fields[name] = one
     return type(first)(**fields)
 
