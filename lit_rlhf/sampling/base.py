@@ -9,6 +9,7 @@ from typing import Self
 
 from lit_rlhf.components.language_model import LanguageModel
 from lit_rlhf.sampling.processing import Processing
+from lit_rlhf.sampling.stops import StopSet
 from lit_rlhf.types import Prompts, Samples
 
 
@@ -21,6 +22,10 @@ class Sampler(ABC):
     """From logits to the law that is sampled."""
     stop: Sequence[str]
     """Strings that end a completion, besides the tokens that do."""
+    seed: int
+    """Of the draws."""
+    batch_tokens: int
+    """Tokens that are held at a time, padding included; no result depends on it."""
 
     def greedy(self) -> Self:
         """The same sampler taking the likeliest token every time."""
@@ -34,10 +39,12 @@ class Sampler(ABC):
         Raises:
             InputError: settings that cannot be served: an unknown stop string, no room for a token.
         """
+        StopSet.of(policy, self.stop)
 
-    @abstractmethod
     def describe(self, policy: LanguageModel) -> str:
         """The settings in effect and the tokens and strings that end a completion, in one line."""
+        told = [str(self.processing), *(f"{name} {getattr(self, name)}" for name in ("max_new_tokens", "seed", "batch_tokens"))]
+        return f"{type(self).__name__}: {', '.join(told)}; a completion ends at {StopSet.of(policy, self.stop)}"
 
     @abstractmethod
     def sample(self, policy: LanguageModel, prompts: Prompts, group_size: int, draw: int) -> Samples:

@@ -57,6 +57,12 @@ def has_states(cache: DynamicCache) -> bool:
     return any(isinstance(layer, LinearAttentionCacheLayerMixin) for layer in cache.layers)
 
 
+def length_of(cache: DynamicCache) -> int | None:
+    """Tokens that are held; None where no layer of attention counts them."""
+    counted = [layer.get_seq_length() for layer in cache.layers if isinstance(layer, DynamicLayer)]
+    return max(counted, default=None)
+
+
 def remaining(done: Tensor) -> Tensor:
     """Indices of the rows that go on, the last of them in the places of those that are done [B] bool."""
     alive = (~done).nonzero()[:, 0]

@@ -14,7 +14,7 @@ from lit_rlhf.components.language_model import LanguageModel
 from lit_rlhf.errors import InputError
 from lit_rlhf.functional import linear_logps
 from lit_rlhf.functional.linear_logps import chunks
-from lit_rlhf.sampling.cache import has_states, reserve
+from lit_rlhf.sampling.cache import has_states, length_of, reserve
 
 
 def accepts_padding(model: LanguageModel) -> bool:
@@ -65,12 +65,12 @@ class Stream:
 
     def _forward(self, ids: Tensor, mask: Tensor | None, positions: Tensor) -> Tensor:
         """[B, D] the states after the last tokens of `ids` [B, L]."""
-        before = self.cache.get_seq_length()
+        before = length_of(self.cache) or 0
         told = {"position_ids": positions} if self.told else {}
         out = self.model.backbone(
             input_ids=ids, attention_mask=None if mask is None else mask.long(), past_key_values=self.cache, use_cache=True, **told
         )
-        if self.cache.get_seq_length() != before + ids.shape[1]:
+        if length_of(self.cache) != before + ids.shape[1]:
             raise InputError(
                 f"model.sampler: {type(self.model.base).__name__} keeps its cache in a way of its own, which NativeSampler "
                 "does not know; use HFSampler"

@@ -28,6 +28,11 @@ class Drawn:
     kept: Kept | None = None
     """What the filters left; None where there are none."""
 
+    def select(self, rows: Tensor) -> Drawn:
+        """The rows of these indices, in this order."""
+        kept = None if self.kept is None else self.kept.select(rows)
+        return Drawn(self.tokens[rows], self.behaviour[rows], self.policy[rows], kept)
+
 
 def joined(parts: Sequence[Drawn]) -> Drawn:
     """Rows of one after those of another."""

@@ -7,12 +7,14 @@ from lit_rlhf.errors import InputError
 from lit_rlhf.types import Prompts
 
 
-def refuse_settings(max_new_tokens: int, seed: int) -> None:
+def refuse_settings(max_new_tokens: int, seed: int, batch_tokens: int) -> None:
     """Raises: InputError: what no sampler can serve, by its key."""
     if max_new_tokens < 1:
         raise InputError(f"model.sampler.max_new_tokens is {max_new_tokens}; a completion has at least one token")
     if seed < 0:
         raise InputError(f"model.sampler.seed is {seed}; it is at least 0")
+    if batch_tokens < 1:
+        raise InputError(f"model.sampler.batch_tokens is {batch_tokens}; it is at least 1 (a single row is always run)")
 
 
 def positions(model: LanguageModel) -> int | None:

@@ -66,25 +66,49 @@ class Step:
 
 def run(plan: Plan, batch: Sequence[int]) -> list[Step]:
     """The tokens of the completions `batch`, a step at a time; rows leave with their last token."""
-    completion = torch.tensor(batch, device=plan.prompts.prompt_ids.device)
-    limits = torch.tensor(plan.limits, device=completion.device)[completion // plan.group_size]
-    uniform, tails = _uniforms(plan, batch, int(limits.max())).to(completion.device), [[] for _ in batch]
-    mixed, found = _started(plan, completion, int(limits.max())), []
+    completion, limits, uniform = rows_of(plan, batch)
+    mixed, tails, found = _started(plan, completion, int(limits.max())), Tails(plan.stop, len(batch)), []
     while True:
         step = len(found)
         drawn = joined([pick(logits, plan.processing, uniform[rows, step]) for rows, logits in mixed.logits()])
-        tails = _extended(tails, drawn.tokens) if plan.stop.strings else tails
-        ended = plan.stop.ended(drawn.tokens, tails)
-        found.append(Step(completion, ended, drawn))
-        done, tokens = ended | (limits == step + 1), drawn.tokens
+        found.append(Step(completion, tails.ended(drawn.tokens), drawn))
+        done, tokens = found[-1].ended | (limits == step + 1), drawn.tokens
         if bool(done.all()):
             return found
         if bool(done.any()):
             rows = remaining(done)
             mixed.select(rows)
+            tails.select(rows)
             completion, limits, uniform, tokens = (one[rows] for one in (completion, limits, uniform, tokens))
-            tails = [tails[row] for row in rows.tolist()] if plan.stop.strings else tails
         mixed.step(tokens)
+
+
+class Tails:
+    """The newest tokens of B completions, where strings are looked for in them."""
+
+    def __init__(self, stop: StopSet, rows: int) -> None:
+        self.stop = stop
+        self._ids: list[list[int]] = [[] for _ in range(rows if stop.strings else 0)]
+
+    def ended(self, tokens: Tensor) -> Tensor:
+        """[B] bool: whether the next tokens [B] end their completions."""
+        if self.stop.strings:
+            pairs = zip(self._ids, tokens.tolist(), strict=True)
+            self._ids = [[*tail[1 - self.stop.window :], token] for tail, token in pairs]
+        return self.stop.ended(tokens, self._ids)
+
+    def select(self, rows: Tensor) -> None:
+        """Goes on with these rows alone."""
+        self._ids = [self._ids[row] for row in rows.tolist()] if self._ids else []
+
+
+def rows_of(plan: Plan, batch: Sequence[int]) -> tuple[Tensor, Tensor, Tensor]:
+    """Of the completions `batch`: their numbers [B], greatest numbers of new tokens [B], and uniform numbers [B, most]."""
+    device, index, size = plan.prompts.prompt_ids.device, plan.prompts.index.tolist(), plan.group_size
+    limits = [plan.limits[one // size] for one in batch]
+    own = [uniforms(*plan.seed, index[one // size], one % size, max(limits)) for one in batch]
+    uniform = torch.from_numpy(np.stack(own)).to(device)
+    return torch.tensor(batch, device=device), torch.tensor(limits, device=device), uniform
 
 
 def assembled(plan: Plan, steps: Sequence[Step]) -> Samples:
@@ -115,16 +139,3 @@ def _started(plan: Plan, completion: Tensor, most: int) -> Mixed:
     parts = parts_of(plan.sampled)
     streams = [Stream(model, ids, given.prompt_lengths, rows, ids.shape[1] + most) for model, _ in parts]
     return Mixed(streams, [weight for _, weight in parts])
-
-
-def _uniforms(plan: Plan, batch: Sequence[int], most: int) -> Tensor:
-    """[B, most] numbers of each completion's own."""
-    index, size = plan.prompts.index.tolist(), plan.group_size
-    rows = [uniforms(*plan.seed, index[one // size], one % size, most) for one in batch]
-    return torch.from_numpy(np.stack(rows))
-
-
-def _extended(tails: list[list[int]], tokens: Tensor) -> list[list[int]]:
-    for tail, token in zip(tails, tokens.tolist(), strict=True):
-        tail.append(token)
-    return tails

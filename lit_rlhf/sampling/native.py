@@ -7,9 +7,7 @@ from collections.abc import Iterator, Sequence
 
 import torch
 
-from lit_rlhf.components.language_model import LanguageModel
 from lit_rlhf.components.modes import evaluating
-from lit_rlhf.errors import InputError
 from lit_rlhf.sampling.base import Sampler
 from lit_rlhf.sampling.decoding import accepts_padding
 from lit_rlhf.sampling.limits import refuse_settings, room
@@ -51,18 +49,9 @@ class NativeSampler(Sampler):
         seed: int = 0,
         batch_tokens: int = 65_536,
     ) -> None:
-        refuse_settings(max_new_tokens, seed)
-        if batch_tokens < 1:
-            raise InputError(f"model.sampler.batch_tokens is {batch_tokens}; it is at least 1")
+        refuse_settings(max_new_tokens, seed, batch_tokens)
         self.max_new_tokens, self.stop, self.seed, self.batch_tokens = max_new_tokens, tuple(stop), seed, batch_tokens
         self.processing = Processing(temperature, top_k, top_p, min_p)
-
-    def check(self, policy: LanguageModel) -> None:
-        StopSet.of(policy, self.stop)
-
-    def describe(self, policy: LanguageModel) -> str:
-        told = f"{self.processing}, max_new_tokens {self.max_new_tokens}, seed {self.seed}, batch_tokens {self.batch_tokens}"
-        return f"NativeSampler: {told}; a completion ends at {StopSet.of(policy, self.stop)}"
 
     @torch.no_grad()
     def sample(self, policy: Sampled, prompts: Prompts, group_size: int, draw: int) -> Samples:
@@ -71,16 +60,16 @@ class NativeSampler(Sampler):
         limits, stop = room(model, prompts, self.max_new_tokens), StopSet.of(model, self.stop)
         plan = Plan(policy, prompts, limits, group_size, self.processing, stop, (self.seed, draw))
         padding = all(accepts_padding(one) for one, _ in parts_of(policy))
-        with _sampling(policy):
+        with sampling(policy):
             steps = [step for batch in plan.batches(self.batch_tokens, padding) for step in run(plan, batch)]
         return assembled(plan, steps)
 
 
 @contextlib.contextmanager
-def _sampling(sampled: Sampled) -> Iterator[None]:
-    """Every model without dropout; weights that autocast casts here, without gradient, are not left to training."""
+def sampling(sampled: Sampled) -> Iterator[None]:
+    """Every model without dropout, and with its weights as they are now: autocast keeps casts of what they were."""
+    torch.clear_autocast_cache()
     with contextlib.ExitStack() as modes:
         for model, _ in parts_of(sampled):
             modes.enter_context(evaluating(model.net))
         yield
-    torch.clear_autocast_cache()

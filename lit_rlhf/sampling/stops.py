@@ -56,7 +56,7 @@ class StopSet:
 
         Args:
             tokens: [B]
-            tails: at least the last `window` ids of each completion, the newest included; not read without strings.
+            tails: the last `window` ids of each completion, the newest included; not read without strings.
         """
         found = torch.isin(tokens, torch.tensor(self.ids, dtype=tokens.dtype, device=tokens.device))
         if self.strings:
@@ -72,7 +72,7 @@ class StopSet:
         return ", ".join([*tokens, *map(repr, self.strings)]) or "nothing"
 
     def _written(self, tail: Sequence[int]) -> bool:
-        text = decoded(self.tokenizer, tail[-self.window :])
+        text = decoded(self.tokenizer, tail)
         return any(string in text for string in self.strings)
 
 
