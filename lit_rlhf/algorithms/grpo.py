@@ -14,7 +14,7 @@ from lit_rlhf.rewards.base import Reward
 
 
 class GRPO(OnlineAlgorithm):
-    """BDA on its own samples, without a critic.
+    """BDA on its own samples; without a critic.
 
     L = -mean_S 1/|y| sum_t min(r_t A, clip(r_t, 1 - low, 1 + high) A), A = (R - mean R) / (std R + eps) of the prompt's group.
     A KL to the reference as a loss (`KLPenalty`) is the user's to add.

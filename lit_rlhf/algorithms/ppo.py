@@ -19,7 +19,7 @@ from lit_rlhf.rewards.base import Reward
 
 
 class PPO(OnlineAlgorithm):
-    """BDA, posterior form, with a critic: the KL to the reference is in the reward.
+    """BDA, posterior form, with a critic on its own samples; the KL to the reference is in the reward.
 
     L = -mean_t min(r_t A_t, clip(r_t, 1 - low, 1 + high) A_t) + 1/2 * 1/2 mean_t (V_t - R_t)^2, A by GAE of r - tau log(pi/u).
 

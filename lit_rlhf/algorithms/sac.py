@@ -14,7 +14,7 @@ from lit_rlhf.types import Batch, Evidence
 
 
 class SAC(OnlineAlgorithm):
-    """BDA, prior form without a reference and posterior with one, by twin critics of every next token.
+    """BDA, prior form, by soft values of every next token on its own samples; posterior form with a reference.
 
     L = mean_t E_{a~pi}[tau log pi(a | s_t) - min_i Q_i(s_t, a)] + mean_t sum_i (Q_i(s_t, a_t) - y_t)^2 / 2,
     y_t = r_t + gamma E_{a~pi}[min_i Q'_i(s_{t+1}, a) - tau log pi(a | s_{t+1})], Q' a slow copy of Q; each term moves its own

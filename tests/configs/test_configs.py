@@ -3,6 +3,7 @@
 import functools
 import importlib
 import inspect
+import pkgutil
 import sys
 
 import pytest
@@ -11,19 +12,21 @@ from configurations import ALL, CONFIGS, built
 from lightning import Trainer
 from omegaconf import OmegaConf
 
-from lit_rlhf import algorithms
+from lit_rlhf import algorithms, losses
 from lit_rlhf.algorithms.base import Algorithm
+from lit_rlhf.algorithms.online import OnlineAlgorithm
 from lit_rlhf.algorithms.reward_model import RewardAlgorithm
 from lit_rlhf.algorithms.validation import innermost
 from lit_rlhf.components.actor import Actor
 from lit_rlhf.components.reward import RewardModel
 from lit_rlhf.losses.base import LossHead, Sum
-from lit_rlhf.losses.pra import PRA
+from lit_rlhf.rewards.reviews import ReviewReward
 
 NAMED = [
     cls for name in algorithms.__all__
-    if (cls := getattr(algorithms, name)) not in (Algorithm, RewardAlgorithm)
+    if (cls := getattr(algorithms, name)) not in (Algorithm, OnlineAlgorithm, RewardAlgorithm)
 ]
+PARTS, SEVERAL = ("reference", "critic", "pairs", "opponent", "replay"), ("learned", "credit")
 every = pytest.mark.parametrize("path", ALL, ids=lambda path: path.stem)
 
 
@@ -62,7 +65,8 @@ def test_it_opens_with_its_command_and_is_short(path):
     assert all(len(line) <= 120 for line in lines)
     body = [line for line in lines if not line.startswith("#")]
     assert body[0] == "version: 1"
-    assert len(body) <= 30 or isinstance(built(path)[0].loss, Sum)
+    algorithm = built(path)[0]
+    assert len(body) <= (45 if algorithm.samples else 30) or isinstance(algorithm.loss, Sum)
 
 
 @every
@@ -89,21 +93,30 @@ def test_the_defaults_of_a_class_are_the_parts_of_its_own_file(cls):
     mine = [path for path in ALL if type(built(path)[0]) is cls and entry(path).own]
     assert len(mine) == 1
     given = built(mine[0])[0]
-    part = RewardModel if issubclass(cls, RewardAlgorithm) else Actor
-    alone = cls(part("lit_rlhf/reviews"))
+    alone = by_itself(cls)
     assert alone.loss == given.loss
-    assert type(alone.reference) is type(given.reference)
-    assert [type(one) for one in alone.learned] == [type(one) for one in given.learned]
+    for name in PARTS:
+        assert type(getattr(alone, name, None)) is type(getattr(given, name, None)), name
+    for name in SEVERAL:
+        assert [type(one) for one in getattr(alone, name, ())] == [type(one) for one in getattr(given, name, ())], name
+    assert getattr(alone, "group_size", 1) in (1, getattr(given, "group_size", 1))
 
 
 @pytest.mark.parametrize("cls", NAMED, ids=lambda cls: cls.__name__)
 def test_a_class_alone_has_the_parts_that_its_docstring_names(cls):
-    part = RewardModel if issubclass(cls, RewardAlgorithm) else Actor
-    alone = cls(part("lit_rlhf/reviews"))
+    alone = by_itself(cls)
     said = " ".join(inspect.getdoc(cls).split()).partition("The default ")[2]
     heads = [head for head, _ in innermost(alone.loss)]
     assert all(f"{type(head).__name__}" in said for head in heads)
     assert (f"`{type(alone.reference).__name__}()`" in said) == (alone.reference is not None)
+    assert alone.critic is None or f"`{type(alone.critic).__name__}`" in said
+    assert all(type(step).__name__ in said for step in getattr(alone, "credit", ()))
+
+
+def by_itself(cls):
+    """The class with nothing but what it cannot do without."""
+    part = RewardModel if issubclass(cls, RewardAlgorithm) else Actor
+    return cls(part("lit_rlhf/reviews"), **({"reward": ReviewReward()} if cls.samples else {}))
 
 
 def test_files_that_are_a_variant_of_a_class_differ_from_it():
@@ -111,17 +124,35 @@ def test_files_that_are_a_variant_of_a_class_differ_from_it():
     assert len(variants) > 5
     for path in variants:
         given = built(path)[0]
-        alone = type(given)(Actor("lit_rlhf/reviews"))
-        assert (alone.loss, type(alone.reference)) != (given.loss, type(given.reference)), path.stem
+        alone = by_itself(type(given))
+        assert described(alone) != described(given), path.stem
+
+
+def described(algorithm):
+    """What sets it apart from others of its class."""
+    settings = tuple(getattr(algorithm, name, None) for name in ("epochs", "minibatches", "group_size", "resample", "stop_kl"))
+    parts = [(type(part), vars(part)) for part in getattr(algorithm, "credit", ())]
+    return algorithm.loss, [type(getattr(algorithm, name, None)) for name in PARTS], parts, settings
 
 
 def heads_of_given_data():
     """Heads of an actor and a reference, without arguments."""
     for module in ("bda", "listwise", "pra", "ra", "rda", "regularisers", "transport", "unpaired"):
         importlib.import_module(f"lit_rlhf.losses.{module}")
-    elsewhere = {"score", "values", "behaviour", "advantages", "returns", "log_partition"}
+    elsewhere = {"score", "values", "behaviour", "advantages", "returns", "opponent", "soft_q", "tau", "log_partition"}
+    return [cls for cls in plain_heads() if not cls().needs & elsewhere]
+
+
+def heads_of_rollouts():
+    """Heads of an actor and what credit makes, without arguments."""
+    for module in pkgutil.iter_modules(losses.__path__, f"{losses.__name__}."):
+        importlib.import_module(module.name)
+    return [cls for cls in plain_heads() if "advantages" in cls().needs <= {"policy", "behaviour", "advantages"}]
+
+
+def plain_heads():
     plain = {cls for cls in below(LossHead) if not inspect.isabstract(cls) and not required(cls)}
-    return sorted((cls for cls in plain if not cls().needs & elsewhere), key=lambda cls: cls.__name__)
+    return sorted(plain, key=lambda cls: cls.__name__)
 
 
 def below(cls):
@@ -133,13 +164,14 @@ def required(cls):
     return [one.name for one in inspect.signature(cls).parameters.values() if one.default is one.empty]
 
 
-@pytest.mark.parametrize("cls", heads_of_given_data(), ids=lambda cls: cls.__name__)
+@pytest.mark.parametrize("cls", heads_of_given_data() + heads_of_rollouts(), ids=lambda cls: cls.__name__)
 def test_a_head_that_takes_anothers_place_starts_from_its_own_defaults(cls):
     from lit_rlhf.cli import build
 
-    before = "ld_dpo" if cls is PRA else "exo"  # a file with a head of another class
-    path = f"{cls.__module__}.{cls.__qualname__}"
-    algorithm, _ = build(["--config", str(CONFIGS / f"{before}.yaml"), f"--model.loss={path}"])
+    before, other = ("grpo", "policy.Reinforce") if cls in heads_of_rollouts() else ("exo", "listwise.InfoNCA")
+    config = CONFIGS / f"{before}.yaml"
+    between = [f"--model.loss=lit_rlhf.losses.{other}"] if type(built(config)[0].loss) is cls else []
+    algorithm, _ = build(["--config", str(config), *between, f"--model.loss={cls.__module__}.{cls.__qualname__}"])
     assert algorithm.loss == cls()
 
 
@@ -149,4 +181,7 @@ def test_parts_are_spelt_out():
         algorithm = built(path)[0]
         assert ("reference" in given) == (algorithm.reference is not None)
         assert ("learned" in given) == bool(algorithm.learned)
+        assert ("critic" in given) == (algorithm.critic is not None)
+        assert ("credit" in given) == bool(getattr(algorithm, "credit", ()))
+        assert {"reward", "sampler"} <= set(given) or not algorithm.samples
         assert {"loss", "optimizer"} <= set(given)
