@@ -169,13 +169,19 @@ def main(arguments: Sequence[str] | None = None) -> None:
     levels = sorted(set(given.levels))
     train, validation = curriculum(levels, given.digits, given.train, given.validation, given.held_out, given.seed)
     shown = demonstrated(train, given.demonstrated, given.seed)
-    files = {f"{name}.jsonl": rows(side, "answer", lambda problem: problem.answer) for name, side in (("train", train), ("validation", validation))}
+    files = {
+        "train.jsonl": rows(train, "answer", lambda problem: problem.answer),
+        "validation.jsonl": rows(validation, "answer", lambda problem: problem.answer),
+        "demonstrations.jsonl": rows(shown, "completion", lambda problem: problem.worked),
+    }
     try:
-        write(given.out, files | {"demonstrations.jsonl": rows(shown, "completion", lambda problem: problem.worked)})
+        write(given.out, files)
     except OSError as error:
         parser.exit(2, f"{error}\n")
     counts = ", ".join(f"{sum(problem.level == level for problem in train)} of level {level}" for level in levels)
-    print(f"{given.out}: {len(train)} problems to train on ({counts}), {len(shown)} of them demonstrated; {len(validation)} held out")
+    print(
+        f"{given.out}: {len(train)} problems to train on ({counts}), {len(shown)} of them demonstrated; {len(validation)} held out"
+    )
 
 
 def _parser() -> argparse.ArgumentParser:
