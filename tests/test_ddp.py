@@ -1,6 +1,9 @@
 """Two processes give what one gives: a sample of configs (`tools/invariance.py` takes all), and one that does not."""
 
+import math
+
 import pytest
+import torch
 from conformance.training import ROOT, tool
 
 invariance = tool("invariance")
@@ -19,10 +22,16 @@ class MeanOfMeans(PRA):
 '''
 
 
-@pytest.mark.parametrize("name", ["dpo", "kto", "ra", "bradley_terry"])
+@pytest.mark.parametrize("name", ["dpo", "kto", "ra", "bradley_terry", "ppo"])
 def test_two_processes_and_uneven_micro_batches_equal_one(name):
     same, row = invariance.compare(CONFIGS / f"{name}.yaml")
     assert same, row
+
+
+def test_one_other_token_is_a_difference():
+    one, other = (invariance.Outcome({}, {"w": torch.ones(1)}, 1, 1, {(0, 0): [1, token]}) for token in (3, 4))
+    assert invariance.difference(one, one) == (0.0, 0.0, "")
+    assert invariance.difference(one, other)[::2] == (math.inf, "sampled tokens")
 
 
 def test_a_mean_over_a_micro_batch_is_found_out(tmp_path, monkeypatch):
