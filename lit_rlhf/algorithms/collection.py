@@ -133,7 +133,7 @@ def _in_order(first: Collected, second: Collected) -> Collected:
 
 
 def of_scores(scores: Scores, rollout: Rollout) -> tuple[Metric, ...]:
-    """`reward/mean`, `reward/square` (for the deviation), `reward/skipped`, and `reward/<part>` over the policy's own."""
+    """`reward/total`, `reward/total_square` (for the deviation), `reward/skipped`, and `reward/<part>` over the policy's own."""
     own = _own(rollout)
     parts = tuple(
         mean(f"reward/{part.name}", torch.nan_to_num(part.values.to(own)), own * torch.isfinite(part.values).to(own))
@@ -141,7 +141,7 @@ def of_scores(scores: Scores, rollout: Rollout) -> tuple[Metric, ...]:
     )
     skipped = 1 - torch.isfinite(scores.total).to(own)
     return (
-        mean("reward/mean", rollout.reward, own), mean("reward/square", rollout.reward.square(), own),
+        mean("reward/total", rollout.reward, own), mean("reward/total_square", rollout.reward.square(), own),
         Metric("reward/skipped", skipped.sum(), torch.ones_like(skipped).sum()), *parts,
     )
 

@@ -25,7 +25,7 @@ from lit_rlhf.algorithms.opponents import Opponent
 from lit_rlhf.algorithms.pairing import Collected, Pairs, RewardPairs
 from lit_rlhf.algorithms.ptx import Ptx
 from lit_rlhf.algorithms.replay import Replay
-from lit_rlhf.algorithms.watching import largest_apart, of_credit, of_ratio
+from lit_rlhf.algorithms.watching import distributions, largest_apart, of_credit, of_ratio, ratios
 from lit_rlhf.components.actor import Actor
 from lit_rlhf.components.critic import Critic, SharedCritic
 from lit_rlhf.components.modes import evaluating
@@ -107,6 +107,8 @@ class OnlineAlgorithm(Algorithm):
         self.max_iterations, self.stop_kl, self.resample = max_iterations, stop_kl, resample
         refuse_numbers(self)
         super().__init__(actor, loss, reference, critic, metrics=kwargs.pop("metrics", None) or (), **kwargs)
+        self.distributions: dict[str, Tensor] = {}
+        """Of the last iteration, name -> [n] on this rank: what is drawn as histograms."""
         self._apart: Tensor | None = None
         self._watches_first = self._warned = False
 
@@ -198,6 +200,7 @@ class OnlineAlgorithm(Algorithm):
             collected = collect(self, prompts, self.items_done)
             batch, index = self._batch(collected)
         rollout = rollout_of(batch)
+        self.distributions = distributions(rollout)
         self.recorder.add("tokens", _tokens(rollout), 1.0 / world_size())
         self.recorder.add("rollout/tokens", len(collected.rollout.sequences.completion_ids), 1.0 / world_size())
         self._watches_first = self.replay is None  # what is replayed was sampled by another policy
@@ -269,6 +272,7 @@ class OnlineAlgorithm(Algorithm):
         rollout = rollout_of(batch)
         if rollout is None:
             return super().watch(evidence, batch)
+        self.distributions["rollout/ratios"] = ratios(evidence, rollout)
         if self._watches_first:
             apart = largest_apart(evidence, rollout)
             self._apart = apart if self._apart is None else torch.maximum(self._apart, apart)

@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterable
+import math
+from collections.abc import Iterable, Mapping
 
 import torch
 from torch import Tensor
 
 from lit_rlhf.ranks import sum_over_ranks
 from lit_rlhf.losses.base import Metric, Term
+
+
+SQUARE = "_square"
+"""Ends the name of a mean square; the mean itself has the name without it."""
 
 
 class Recorder:
@@ -37,6 +42,8 @@ class Recorder:
     def flush(self, device: torch.device | str = "cpu") -> dict[str, float]:
         """Name -> mean over everything added since the last flush, on all ranks. Metrics without weight are left out.
 
+        A mean square `<name>_square` is given as the standard deviation `<name>_std`.
+
         Every rank must have added the same names (heads emit the same metrics for every batch).
         """
         names = sorted(self._totals)
@@ -45,7 +52,7 @@ class Recorder:
         sums = torch.stack([self._stack(self._totals, names, device), self._stack(self._weights, names, device)])
         totals, weights = sum_over_ranks(sums).tolist()
         self._totals, self._weights = {}, {}
-        return {name: total / weight for name, total, weight in zip(names, totals, weights, strict=True) if weight}
+        return with_deviations({name: total / weight for name, total, weight in zip(names, totals, weights, strict=True) if weight})
 
     def copy(self) -> Recorder:
         """The same sums, which further `add`s to this recorder leave alone."""
@@ -65,6 +72,19 @@ class Recorder:
     @staticmethod
     def _stack(sums: dict[str, Tensor], names: list[str], device: torch.device | str) -> Tensor:
         return torch.stack([sums[name].to(device) for name in names])
+
+
+def with_deviations(means: Mapping[str, float]) -> dict[str, float]:
+    """The means, with sqrt(E x^2 - (E x)^2) under `<name>_std` in the place of each `<name>_square`."""
+    return {
+        logged_as(name): value if logged_as(name) == name else math.sqrt(max(0.0, value - means[name.removesuffix(SQUARE)] ** 2))
+        for name, value in means.items()
+    }
+
+
+def logged_as(name: str) -> str:
+    """The name under which the mean of a metric is logged."""
+    return name.removesuffix(SQUARE) + "_std" if name.endswith(SQUARE) else name
 
 
 def named(terms: Iterable[Term]) -> list[tuple[str, Term]]:

@@ -66,6 +66,21 @@ def of_credit(rollout: Rollout) -> tuple[Metric, ...]:
     return tuple(metrics)
 
 
+def distributions(rollout: Rollout) -> dict[str, Tensor]:
+    """Rewards and lengths of the completions that count, and their tokens' advantages: name -> [n]."""
+    counted = rollout.sequence_weight > 0
+    found = {"rollout/rewards": rollout.reward[counted], "rollout/lengths": rollout.sequences.completion_lengths[counted]}
+    if rollout.advantages is not None:
+        found["rollout/advantages"] = rollout.advantages[rollout.token_weight > 0]
+    return found
+
+
+@torch.no_grad()
+def ratios(evidence: Evidence, rollout: Rollout) -> Tensor:
+    """[n] pi'/mu of the tokens that count."""
+    return torch.exp(_acting(evidence) - rollout.behaviour)[rollout.token_weight > 0]
+
+
 def _acting(evidence: Evidence) -> Tensor:
     policy = evidence.policy
     return (policy.values if policy.acting is None else policy.acting).detach()

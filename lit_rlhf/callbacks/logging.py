@@ -19,10 +19,11 @@ from lit_rlhf.algorithms.metrics import metric_name
 from lit_rlhf.callbacks import tensorboard
 from lit_rlhf.callbacks.names import check_monitors, staged
 from lit_rlhf.callbacks.phases import PHASES, SAMPLING, Phases
+from lit_rlhf.ranks import gather_rows
 
 SHOWN = (
-    "train/loss", "train/accuracy", "train/rewards/margin", "reward/mean", "rollout/length", "val/loss", "val/reward", "val/preference_accuracy",
-    "perf/tokens_per_second",
+    "train/loss", "train/accuracy", "train/rewards/margin", "reward/total", "rollout/length", "val/loss", "val/reward",
+    "val/preference_accuracy", "perf/tokens_per_second",
 )
 """What progress bars show of the metrics that a run has."""
 
@@ -100,6 +101,8 @@ class MetricLogger(Callback):
         values |= _learning_rates(pl_module) | self._performance(values, trainer.global_step)
         values["train/epoch"] = pl_module.items_done / trainer.num_training_batches
         self._items, self._logged_step = 0, trainer.global_step
+        for name, numbers in getattr(pl_module, "distributions", {}).items():
+            tensorboard.histogram(trainer, name, gather_rows(numbers)[0], trainer.global_step)
         publish(trainer, values, trainer.global_step)
 
     def _performance(self, values: Mapping[str, float], step: int) -> dict[str, float]:

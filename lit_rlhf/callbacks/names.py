@@ -12,7 +12,7 @@ from lightning.pytorch import LightningModule, Trainer
 
 from lit_rlhf.algorithms.composition import SAMPLED, available_fields
 from lit_rlhf.algorithms.metrics import metric_name
-from lit_rlhf.algorithms.recording import named
+from lit_rlhf.algorithms.recording import logged_as, named
 from lit_rlhf.components.soft_q import SoftStates
 from lit_rlhf.credit.base import credited
 from lit_rlhf.errors import InputError
@@ -38,9 +38,9 @@ PERFORMANCE = (
 
 ROLLOUT = (
     "rollout/length", "rollout/finished", "rollout/entropy_estimate", "rollout/zero_variance_groups", "rollout/advantage",
-    "rollout/advantage_square", "rollout/return", "rollout/value", "rollout/updates", "rollout/stopped_early",
+    "rollout/advantage_std", "rollout/return", "rollout/value", "rollout/updates", "rollout/stopped_early",
     "rollout/first_ratio_error", "rollout/resampled_groups", "rollout/staleness", "rollout/replayed", "rollout/tokens",
-    "reward/mean", "reward/square", "reward/skipped",
+    "reward/total", "reward/total_std", "reward/skipped",
 )
 SAMPLING = ("perf/share_generate", "perf/share_score", "perf/share_other", "perf/sampled_per_second")
 
@@ -86,7 +86,7 @@ def known_names(module: Any) -> frozenset[str]:
     """
     output = probe(module)
     terms = [f"loss/{name}" for name, _ in named(output.terms)] if len(output.terms) > 1 else []
-    head = ["loss", *terms, *(metric.name for metric in output.metrics)]
+    head = ["loss", *terms, *(logged_as(metric.name) for metric in output.metrics)]
     if getattr(module, "samples", False):
         return frozenset({*TRAINING, *PERFORMANCE, *SAMPLING, *rates_of(module), *(f"train/{name}" for name in head), *sampled_names(module)})
     own = [metric_name(metric) for metric in module.metrics]

@@ -74,7 +74,7 @@ def checks(trainer: Trainer, module: Any, item: Sequence[Batch]) -> Iterator[str
     if module.samples and trainer.global_step == 0:
         yield (
             "what looks odd and is right: at the first update of an iteration every ratio is 1 and nothing is clipped, and the "
-            "policy's loss is about 0 wherever advantages have mean 0; watch reward/mean, train/grad_norm and train/policy_kl"
+            "policy's loss is about 0 wherever advantages have mean 0; watch reward/total, train/grad_norm and train/policy_kl"
         )
 
 

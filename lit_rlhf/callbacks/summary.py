@@ -66,7 +66,7 @@ def margin_is_unbounded(curves: Curves) -> str | None:
 
 RULES = (chosen_falls, length_grows, margin_is_unbounded)
 SHOWN = (
-    "train/loss", "train/accuracy", "train/rewards/margin", "train/logp_change/chosen", "reward/mean", "rollout/length", "val/loss",
+    "train/loss", "train/accuracy", "train/rewards/margin", "train/logp_change/chosen", "reward/total", "rollout/length", "val/loss",
     "val/reward", "val/kl", "val/length", "val/pass@1", "val/preference_accuracy", "val/perplexity", "val/sampled_length", "udrra/residual_rms",
 )
 FOLLOWED = frozenset({*SHOWN, "train/logp/chosen"})

@@ -29,3 +29,11 @@ def test_gradients_are_not_kept():
 def test_terms_of_one_name_are_told_apart():
     terms = [Term("pra", torch.tensor(float(k)), "pair") for k in range(3)] + [Term("nll", torch.tensor(9.0), "token")]
     assert [name for name, _ in named(terms)] == ["pra", "pra_2", "pra_3", "nll"]
+
+
+def test_a_mean_square_is_logged_as_a_standard_deviation():
+    recorder = Recorder()
+    for value in (1.0, 4.0):
+        recorder.add("gain", value)
+        recorder.add("gain_square", value**2)
+    assert recorder.flush() == {"gain": 2.5, "gain_std": 1.5}
