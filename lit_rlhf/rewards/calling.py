@@ -38,7 +38,9 @@ def caller(
     """
     if is_async(function):
         if workers:
-            raise InputError(f"{place}: {path_of(function)} is async: its calls run together in one process; set workers to 0")
+            raise InputError(
+                f"{place}: {path_of(function)} is async: its calls run together in one process; set workers to 0"
+            )
         return Together(function, timeout)
     if not workers and timeout is None:
         return lambda jobs: [_called(function, *job) for job in jobs]

@@ -16,8 +16,8 @@ from lit_rlhf.rewards.pool import Job
 class Function(Guarded, Reward):
     """r = f(x, y) by a function of the user's, in YAML `{function: my_rewards.length_bonus, arguments: {target: 20}}`.
 
-    Batched it is called as `f(prompts, completions, **columns)` and returns a number, or None for no reward, for each. By name
-    and as far as it takes them it is given, in lists:
+    Batched it is called as `f(prompts, completions, **columns)` and returns a number, or None for no reward, for each.
+    By name and as far as it takes them it is given, in lists:
 
     - `prompts`: text or messages, as in the data; `completions`: text, without what ended it;
     - `answer`, and every other column of the data by its own name, None where a row has none;
@@ -27,7 +27,7 @@ class Function(Guarded, Reward):
 
     With `batched` False it is called as `f(response, **arguments)` for each `Response` and returns a number or None.
     Workers share a batch by whole groups. Functions that are `async` are awaited together, all calls at once.
-    A batch of which a call raises is asked again one by one, so that one bad sample costs no other; a batch that hangs is lost whole
+    A batch that raises is asked again one by one, so that one bad sample costs no other; a batch that hangs is lost whole
     (`batched` False gives each response a time of its own).
 
     Raises:
@@ -40,8 +40,9 @@ class Function(Guarded, Reward):
     def __call__(self, responses: Sequence[Response]) -> Scores:
         if self._call is None:
             self.check()
+        alone = [[place] for place in range(len(responses))]
         answers = self.asked(
-            _shares(responses, max(1, self.workers)) if self.batched else [[place] for place in range(len(responses))],
+            _shares(responses, max(1, self.workers)) if self.batched else alone,
             lambda places: self._job([responses[place] for place in places]),
             lambda place: sample(responses[place]),
         )
@@ -72,8 +73,9 @@ def sample(response: Response) -> dict[str, Any]:
 
 
 def _shares(responses: Sequence[Response], count: int) -> list[list[int]]:
-    """The places of responses in at most `count` runs of whole groups of about the same number."""
-    groups = [list(places) for _, places in itertools.groupby(range(len(responses)), lambda place: responses[place].group)]
+    """The places of responses in at most `count` runs of whole groups, about as many each."""
+    runs = itertools.groupby(range(len(responses)), lambda place: responses[place].group)
+    groups = [list(places) for _, places in runs]
     cuts = [len(groups) * share // count for share in range(count + 1)]
     shares = [list(itertools.chain.from_iterable(groups[start:stop])) for start, stop in itertools.pairwise(cuts)]
     return [share for share in shares if share]

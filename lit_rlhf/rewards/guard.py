@@ -1,4 +1,4 @@
-"""What stands between a user's function and the run: arguments by name, retries, and what becomes of a call that fails."""
+"""What stands between a user's function and the run: arguments by name, retries, what becomes of a call that fails."""
 
 from __future__ import annotations
 
@@ -23,6 +23,8 @@ from lit_rlhf.rewards.pool import Failure, Job
 
 OnError = Literal["raise", "skip", "default"]
 Outcome = float | None | Failure
+MakeJob = Callable[[Sequence[int]], Job]
+"""Items to the call for them."""
 
 
 @dataclass(frozen=True)
@@ -37,30 +39,34 @@ class Answers:
 
 @dataclass(eq=False)
 class Guarded:
-    """A user's function with a policy for what goes wrong: a raise, a hang, a wrong number of results, or one that is no
-    finite number. Whatever the policy, each failing sample is written down.
+    """A user's function with a policy for what goes wrong, and a file for each failing sample whatever the policy.
+
+    A raise, a hang, a process that ends, a wrong number of results, and a result that is no finite number go wrong.
+
+    Args:
+        function: a dotted path, or an object that is called (class_path and init_args).
+        arguments: given to every call by name; they come before columns of the same name.
+        name: of its metrics; the function's own when None.
+        timeout: seconds of one call; None is no limit. A function that is not async then runs in another process, which is
+            killed when it is late.
+        retries: times that a call that failed is made again.
+        on_error: end the run, leave the sample out (NaN), or give it `default`.
+        default: what a failing sample gets where `on_error` is default.
+        failures: a file for failing samples, JSON lines; the run's own folder when None.
+        workers: processes that share the calls; 0 is this one.
+        batched: called with lists of everything, or once for each.
     """
 
     function: str | Callable[..., Any]
-    """A dotted path, or an object that is called (class_path and init_args)."""
     arguments: dict[str, Any] = dataclasses.field(default_factory=dict)
-    """Given to every call by name; they come before columns of the same name."""
     name: str | None = None
-    """Of its metrics; the function's own when None."""
     timeout: float | None = None
-    """Seconds of one call. A function that is not async then runs in another process, which is killed. None: no limit."""
     retries: int = 0
-    """Times that a call that failed is made again."""
     on_error: OnError = "raise"
-    """End the run, leave the sample out (NaN), or give it `default`."""
     default: float = 0.0
-    """What a failing sample gets where `on_error` is default."""
     failures: str | None = None
-    """A file for failing samples, JSON lines; the run's own folder when None."""
     workers: int = 0
-    """Processes that share the calls; 0 is this one."""
     batched: bool = True
-    """Called with lists of everything, or once for each."""
 
     classes: ClassVar[tuple[type, ...]] = ()
     """Of the arguments of a call."""
@@ -78,10 +84,12 @@ class Guarded:
         if self.timeout is not None and not self.timeout > 0:
             raise InputError(f"{self.place}: timeout is {self.timeout}, expected seconds above 0, or none")
         if not math.isfinite(self.default):
-            raise InputError(f"{self.place}: default is {self.default}, expected a number; to leave samples out, on_error=skip")
+            raise InputError(
+                f"{self.place}: default is {self.default}, expected a number; on_error=skip leaves samples out"
+            )
 
     def check(self) -> None:
-        """Raises: InputError: no such function, arguments that it does not take, or that it cannot run as it is asked to."""
+        """Raises: InputError: no such function, arguments that it does not take, or it cannot be run as is asked."""
         function = function_of(self.function, self.place) if isinstance(self.function, str) else self.function
         self._takes = Parameters.of(function, 0 if self.batched else self.positional)
         self._takes.refuse_unknown(self.arguments, f"{self.place}: {self.path}")
@@ -100,9 +108,7 @@ class Guarded:
         """
         return self._takes.chosen({**columns, **self.arguments}, f"{self.place}: {self.path}")
 
-    def asked(
-        self, calls: Sequence[Sequence[int]], job: Callable[[Sequence[int]], Job], sample: Callable[[int], dict[str, Any]]
-    ) -> Answers:
+    def asked(self, calls: Sequence[Sequence[int]], job: MakeJob, sample: Callable[[int], dict[str, Any]]) -> Answers:
         """What the function says of each item.
 
         Args:
@@ -119,11 +125,13 @@ class Guarded:
             self._write(failed, sample)
         if failed and self.on_error == "raise":
             self._raise(failed, sample)
-        none = dict.fromkeys(found, math.nan) | dict.fromkeys(failed, self.default if self.on_error == "default" else math.nan)
-        values = [none[place] if place in failed or found[place] is None else found[place] for place in range(len(found))]
-        return Answers(torch.tensor(values, dtype=torch.float32), torch.tensor([float(place in failed) for place in range(len(found))]))
+        instead = self.default if self.on_error == "default" else math.nan
+        found |= dict.fromkeys(failed, instead)
+        values = [math.nan if found[place] is None else found[place] for place in range(len(found))]
+        marks = [float(place in failed) for place in range(len(found))]
+        return Answers(torch.tensor(values, dtype=torch.float32), torch.tensor(marks))
 
-    def _tried(self, calls: Sequence[Sequence[int]], job: Callable[[Sequence[int]], Job]) -> dict[int, Outcome]:
+    def _tried(self, calls: Sequence[Sequence[int]], job: MakeJob) -> dict[int, Outcome]:
         """What each item got; where a call for several raised every time, in the end one call for each."""
         found: dict[int, Outcome] = {}
         for _ in range(1 + self.retries):
@@ -133,22 +141,32 @@ class Guarded:
         alone = [[place] for call in calls if len(call) > 1 for place in call if found[place].apart]
         return found | self._once(alone, job)
 
-    def _once(self, calls: Sequence[Sequence[int]], job: Callable[[Sequence[int]], Job]) -> dict[int, Outcome]:
-        results = self._call([job(call) for call in calls])
-        read = [self._read(result, len(call)) for call, result in zip(calls, results, strict=True)]
-        return {place: outcome for call, got in zip(calls, read, strict=True) for place, outcome in zip(call, got, strict=True)}
+    def _once(self, calls: Sequence[Sequence[int]], job: MakeJob) -> dict[int, Outcome]:
+        found: dict[int, Outcome] = {}
+        for call, result in zip(calls, self._call([job(call) for call in calls]), strict=True):
+            found |= zip(call, self._read(result, len(call)), strict=True)
+        return found
 
     def _read(self, result: Any, count: int) -> list[Outcome]:
         """What each item of a call got."""
         if isinstance(result, Failure):
             return [result] * count
         if not self.batched:
-            return [_number(result)]
+            return [self.number(result)]
         if isinstance(result, str | bytes | Mapping) or not hasattr(result, "__len__"):
-            return [_wrong(f"returned {result!r:.100}, expected a list of {count} numbers")] * count
+            return [wrong(f"returned {result!r:.100}, expected a list of {count} numbers")] * count
         if len(result) != count:
-            return [_wrong(f"returned {len(result)} results, expected {count}")] * count
-        return [_number(value) for value in result]
+            return [wrong(f"returned {len(result)} results, expected {count}")] * count
+        return [self.number(value) for value in result]
+
+    def number(self, value: Any) -> Outcome:
+        """A finite number, None, or why it is neither."""
+        if value is None:
+            return None
+        value = value.item() if getattr(value, "shape", None) == () else value  # of torch or numpy
+        if not isinstance(value, numbers.Real | Decimal):
+            return wrong(f"returned {value!r:.100}, expected a number")
+        return float(value) if math.isfinite(value) else wrong(f"returned {float(value)}")
 
     def _write(self, failed: Mapping[int, Failure], sample: Callable[[int], dict[str, Any]]) -> None:
         """One line each, at once, so that the lines of several ranks do not mix."""
@@ -176,15 +194,6 @@ class Guarded:
         raise error from failure.cause
 
 
-def _number(value: Any) -> Outcome:
-    """A finite number, None, or why it is neither."""
-    if value is None:
-        return None
-    value = value.item() if getattr(value, "shape", None) == () else value  # of torch or numpy
-    if not isinstance(value, numbers.Real | Decimal):
-        return _wrong(f"returned {value!r:.100}, expected a number")
-    return float(value) if math.isfinite(value) else _wrong(f"returned {float(value)}")
-
-
-def _wrong(what: str) -> Failure:
+def wrong(what: str) -> Failure:
+    """A result that is of no use."""
     return Failure(what, apart=False)

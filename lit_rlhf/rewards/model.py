@@ -26,9 +26,9 @@ class ModelReward(Reward):
     """r = scale (s(x, y) - shift), s the score in nats of a `RewardModel`, frozen and outside every checkpoint.
 
     It is fed text or messages, never the policy's tokens: prompt and completion are written by its own template and
-    tokenizer, by the code that wrote its training data, and end by its own terminator even where the completion was cut. A prompt too
-    long for it loses its beginning, which the part `truncated` counts; a completion too long for it has no reward (NaN).
-    A completion of messages is taken without white space around it, as a conversation's are.
+    tokenizer, by the code that wrote its training data, and end by its own terminator even where the completion was cut.
+    A prompt too long for it loses its beginning, which the part `truncated` counts; a completion too long for it has no
+    reward (NaN) and is counted too. The completion of a conversation is taken without the white space around it.
 
     Args:
         model: a run that trained one, a folder, a hub name of a sequence classifier with one label, or a reward model.
@@ -67,7 +67,8 @@ class ModelReward(Reward):
         self._tokenisation: Tokenisation | None = None
         self._device: torch.device | str = "cpu"
         for key, value, least in (
-            ("max_length", max_length, 2), ("max_prompt_length", max_prompt_length, 1), ("micro_batch_tokens", micro_batch_tokens, 2),
+            ("max_length", max_length, 2), ("max_prompt_length", max_prompt_length, 1),
+            ("micro_batch_tokens", micro_batch_tokens, 2),
         ):
             if value is not None and value < least:
                 raise InputError(f"ModelReward.{key} is {value}, expected {least} or more")
@@ -75,7 +76,8 @@ class ModelReward(Reward):
     def check(self) -> None:
         source = self.model.model.source
         if source is not None and is_run(source) and model_part(source) != "reward":
-            raise InputError(f"ModelReward: {source} trained no reward model, but {model_part(source)}; name a run of bradley_terry")
+            part = model_part(source)
+            raise InputError(f"ModelReward: {source} trained no reward model, but {part}; name a run of bradley_terry")
         self.tokenisation  # noqa: B018 (reads the tokenizer)
 
     def build(self) -> None:
@@ -84,7 +86,8 @@ class ModelReward(Reward):
             self.model.build(frozen=True)
         self.model.requires_grad_(False).eval()
         if not self.model.head.weight.any():
-            raise InputError(f"ModelReward: {self.model.model.source} has no trained head: every response would score 0")
+            source = self.model.model.source
+            raise InputError(f"ModelReward: {source} has no trained head: every response would score 0")
 
     def to(self, device: torch.device | str) -> None:
         self.model.to(device)
@@ -115,7 +118,7 @@ class ModelReward(Reward):
         return Scores(total, (Part("truncated", truncated),))
 
     def _groups(self, responses: Sequence[Response]) -> tuple[list[Group | None], Tensor]:
-        """Each response as its own tokens, None where it does not fit; and [S] 1 where its prompt was cut or it does not."""
+        """Each response in its own tokens, None where it does not fit; and [S] 1 where its prompt was cut or it does not."""
         found = self.tokenisation([self._record(response) for response in responses])
         limits, bos, groups, cut = self.limits, self.model.tokenizer.bos_token_id, [], []
         for response, tokenised in zip(responses, found, strict=True):

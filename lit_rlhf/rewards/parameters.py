@@ -31,7 +31,8 @@ class Parameters:
         kinds = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
         named = [one for one in found if one.kind in kinds]
         required = tuple(one.name for one in named if one.default is inspect.Parameter.empty)
-        return cls(tuple(one.name for one in named), required, any(one.kind is inspect.Parameter.VAR_KEYWORD for one in found))
+        anything = any(one.kind is inspect.Parameter.VAR_KEYWORD for one in found)
+        return cls(tuple(one.name for one in named), required, anything)
 
     def refuse_unknown(self, given: Iterable[str], function: str) -> None:
         """Raises: InputError: it has no parameter of a name."""

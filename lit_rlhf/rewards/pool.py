@@ -132,7 +132,8 @@ class _Worker:
                 raise RuntimeError(f"a process for a reward function has not imported it after {START:g} s")
             told = self.answers.recv()
         except (EOFError, BrokenPipeError) as error:
-            raise RuntimeError(f"a process for a reward function ended as it began, with {self.process.wait()}") from error
+            code = self.process.wait()
+            raise RuntimeError(f"a process for a reward function ended as it began, with exit code {code}") from error
         if told is not None:
             self.end()
             raise RuntimeError(f"a process for a reward function cannot import it:\n{told}")

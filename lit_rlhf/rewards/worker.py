@@ -1,8 +1,8 @@
 """A process that calls one function, for who must be able to kill it. It imports what the function needs, and no more.
 
 Its parent starts it by `command`. What crosses the two pipes is pickled: first the function and the classes of its
-arguments, answered by None or by the traceback of their import; then one (arguments, keywords) for every call, answered by
-(result, None) or by (None, (exception, traceback)).
+arguments, answered by None or by the traceback of their import; then one (arguments, keywords) for every call, answered
+by (result, None) or by (None, (exception, traceback)).
 It ends when the parent does.
 """
 
@@ -24,7 +24,8 @@ _START = "import json, sys; sys.path[:] = json.loads(sys.argv[1]); from lit_rlhf
 
 def command(requests: int, answers: int) -> list[str]:
     """What to run for a worker on these two ends of pipes; it finds modules where this process does."""
-    return [sys.executable, "-c", _START, json.dumps([folder or os.getcwd() for folder in sys.path]), f"{requests}", f"{answers}"]
+    folders = [folder or os.getcwd() for folder in sys.path]
+    return [sys.executable, "-c", _START, json.dumps(folders), str(requests), str(answers)]
 
 
 def main() -> None:

@@ -84,6 +84,31 @@ async def batched(completions):
     return [len(text) for text in completions]
 
 
+def longer(first, second):
+    return [0.5 if len(one) == len(other) else float(len(one) > len(other)) for one, other in zip(first, second, strict=True)]
+
+
+def longer_one(first, second, tie=0.5):
+    return tie if len(first.text) == len(second.text) else len(first.text) > len(second.text)
+
+
+def told_pairs(prompts, first, second, answer, colour, **columns):
+    assert (prompts, first, second, answer, colour, columns) == (["why?"], ["a"], ["a"], ["x"], ["red"], {})
+    return [0.5]
+
+
+def first_place(first, second):
+    return [1.0] * len(first)
+
+
+def gaps(first, second):
+    return [len(one) - len(other) for one, other in zip(first, second, strict=True)]
+
+
+def never(first, second):
+    time.sleep(HANG)
+
+
 class Flaky:
     """Raises the first times that it is called."""
 
