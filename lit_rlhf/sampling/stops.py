@@ -106,10 +106,18 @@ def _refuse_unknown(tokenizer: Any, string: str) -> None:
         raise InputError("model.sampler.stop has an empty string, which would end every completion; leave it out")
     if tokenizer is None:
         raise InputError(f"model.sampler.stop: {string!r} cannot be looked for, because the model has no tokenizer; name one")
-    ids = tokenizer.encode(string, add_special_tokens=False)
+    ids = _encoded(tokenizer, string)
     found = decoded(tokenizer, ids)
     if string not in found or tokenizer.unk_token_id in ids:
         raise InputError(
             f"model.sampler.stop: the tokenizer cannot write {string!r} (it makes {found!r} of it), so no completion would "
             "end there; name a string of its own tokens"
         )
+
+
+def _encoded(tokenizer: Any, string: str) -> list[int]:
+    """The ids of a string; none where the tokenizer knows no token for a part of it."""
+    try:
+        return tokenizer.encode(string, add_special_tokens=False)
+    except Exception:  # tokenizers raises nothing more special where a vocabulary of words has no unknown word
+        return []

@@ -32,7 +32,7 @@ def answered(
         baseline: loaded, whose KL is asked for; None leaves it out.
         token_budget: most tokens of one forward pass for the KL.
     """
-    stops, device = sampler.stop_set(policy), next(policy.parameters()).device
+    stops, device = StopSet.of(policy, sampler.stop), next(policy.parameters()).device
     responses: list[Response] = []
     scores: list[Scores] = []
     kl: list[Tensor] = []

@@ -52,6 +52,12 @@ class Asked:
     configured: bool = field(default=False)
     """Whether a configuration is named."""
 
+    @property
+    def named(self) -> dict[str, str]:
+        """Every policy and the argument that names it."""
+        own = {} if self.baseline is None else {self.baseline: "--baseline"}
+        return own | dict.fromkeys(self.policies, "POLICY")
+
 
 def asked(arguments: Sequence[str]) -> Asked:
     """Reads the command line.
@@ -78,6 +84,8 @@ def asked(arguments: Sequence[str]) -> Asked:
             near = difflib.get_close_matches(key, [*_OWN, *_SHORT, *_PARTS], n=1)
             raise InputError(f"--{key}: no such option{f'; did you mean --{near[0]}?' if near else '; --help lists them'}")
     named = any(word.startswith("--config=") for word in configuration)
+    if "prompts" in own and own.setdefault("split", "test") != "test":
+        raise InputError(f"--split={own['split']}: --prompts takes the place of a split; leave one of them out")
     found = Asked(tuple(policies), tuple(configuration), configured=named, **own)
     _check(found)
     return found

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import importlib
-import pkgutil
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from lit_rlhf.commands.evaluation.asking import Asked
-from lit_rlhf.components.runs import is_run, split_run
+from lit_rlhf.components.runs import find_checkpoint, is_run, model_part, split_run
 from lit_rlhf.config import Composed, check, compose
 from lit_rlhf.config.mistakes import Mistakes
 from lit_rlhf.config.nodes import Merger, Node
@@ -43,8 +41,10 @@ def composition(asked: Asked) -> Composed:
     """The configuration that is named, or that of the first run among the policies, with the overrides.
 
     Raises:
-        InputError: there is none, or it is wrong.
+        InputError: there is none, or it is wrong; or a run does not exist.
     """
+    for policy, key in asked.named.items():
+        refuse_no_policy(policy, key)
     runs = (split_run(policy)[0] / "config.yaml" for policy in asked.policies if is_run(policy))
     default = next((file for file in runs if file.is_file()), None)
     if not asked.configured and default is None and asked.prompts is None:
@@ -53,6 +53,27 @@ def composition(asked: Asked) -> Composed:
             "one for its data, reward and sampler, or give --prompts and --reward"
         )
     return compose(asked.configuration, default)
+
+
+def refuse_no_policy(source: str, key: str) -> None:
+    """Looks at runs alone: folders and hub names are read later.
+
+    Args:
+        source: of a policy.
+        key: the argument that names it.
+
+    Raises:
+        InputError: a run that does not exist, has no checkpoint, or trained a reward model.
+    """
+    if not is_run(source):
+        return
+    try:
+        find_checkpoint(source)
+        part = model_part(source)
+    except InputError as error:
+        raise InputError(f"{key} {error}") from error
+    if part != "actor":
+        raise InputError(f"{key} {source}: the run trained a reward model, and a policy is expected; --reward may name it")
 
 
 def start_of(composed: Composed) -> str | None:
@@ -108,10 +129,6 @@ def made(composed: Composed) -> Parts:
     from lit_rlhf.sampling.base import Sampler
 
     kinds = {"data": LightningDataModule, "reward": Reward, "sampler": Sampler, "judge": Judge}
-    for folder in ("rewards", "sampling"):
-        package = importlib.import_module(f"lit_rlhf.{folder}")
-        for module in pkgutil.iter_modules(package.__path__, f"lit_rlhf.{folder}."):
-            importlib.import_module(module.name)
     check(composed, kinds)
     parser = ArgumentParser(exit_on_error=False)
     for name in composed.tree:
@@ -133,7 +150,8 @@ def _of_file(data: Node | None, prompts: str) -> Node:
     kind = None if data is None else data.child("class_path") or data
     if kind is not None and isinstance(kind.value, str) and kind.value.rpartition(".")[2] == "Files":
         arguments = {name: node for name in KEPT if (node := data.child(name)) is not None}
-    arguments |= {name: Node(prompts, place) for name in ("train", "test")}
+    rows = Node([Node(prompts, place)], place)  # jsonargparse would read an empty file in the place of its name
+    arguments |= {"train": rows, "test": rows}
     return Node({"class_path": Node(FILES, place), "init_args": Node(arguments, place)}, place)
 
 

@@ -59,7 +59,7 @@ def frontier(found: Found, baseline: str, reward: str, file: Path) -> bool:
             markersize=8, capsize=3, elinewidth=1, color=_colour(policy, baseline), label=policy,
         )
     axes.set_xlabel(f"KL(policy || {baseline}), nats per completion", fontsize=11)
-    axes.set_ylabel(f"mean {reward}", fontsize=11)
+    axes.set_ylabel(f"mean reward ({reward})", fontsize=11)
     axes.margins(0.12)
     axes.grid(alpha=0.3)
     label(axes, {policy: (row["kl"].value, row["reward"].value) for policy, row in points.items()})

@@ -8,7 +8,6 @@ from typing import Any
 import torch
 
 from lit_rlhf.components.language_model import LanguageModel
-from lit_rlhf.components.runs import find_checkpoint, is_run, model_part
 from lit_rlhf.errors import InputError
 
 
@@ -21,13 +20,9 @@ def policy(source: str, dtype: str, key: str = "POLICY") -> LanguageModel:
         key: the argument that named it.
 
     Raises:
-        InputError: it cannot be read, has no tokenizer, or is no policy.
+        InputError: it cannot be read, or has no tokenizer.
     """
     try:
-        if is_run(source):
-            if model_part(source) != "actor":
-                raise InputError("the run trained a reward model, and a policy is expected; --reward may name one")
-            find_checkpoint(source)
         model = LanguageModel(source, dtype=dtype)
         model.tokenizer  # noqa: B018
     except InputError as error:

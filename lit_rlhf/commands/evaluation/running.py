@@ -16,6 +16,7 @@ from lit_rlhf.commands.evaluation.policies import apart, chosen_device, loaded, 
 from lit_rlhf.commands.evaluation.questions import common, questions
 from lit_rlhf.commands.evaluation.report import Evaluation
 from lit_rlhf.components.language_model import LanguageModel
+from lit_rlhf.components.runs import find_checkpoint, is_run
 from lit_rlhf.types import Prompts
 
 TOKENS = 16_384
@@ -35,14 +36,20 @@ def evaluation(asked: Asked, parts: Parts, baseline: str) -> Evaluation:
     """
     device = chosen_device(asked.device)
     names = ordered(asked.policies, baseline)
-    keys = {name: "POLICY" if name in asked.policies else "--baseline" for name in names}
-    policies = {name: policy(name, asked.dtype, keys[name]) for name in names}
+    policies = {name: policy(name, asked.dtype, asked.named.get(name, "--baseline")) for name in names}
+    most = getattr(parts.data, "max_completion_tokens", parts.sampler.max_new_tokens)
+    parts.sampler.max_new_tokens = min(parts.sampler.max_new_tokens, most)
     for part in (parts.reward, parts.judge):
         if part is not None:
             part.check()
     for model in policies.values():
         parts.sampler.check(model)
     prompts, notes = _prompts(asked, parts, policies)
+    if not parts.sampler.processing.plain:
+        notes.append(
+            f"KL is between the policies' own distributions, along completions sampled with {parts.sampler.processing}: it is "
+            "that of whole completions at temperature 1 without a filter alone"
+        )
     for part in (parts.reward, parts.judge):
         if part is not None:
             part.build()
@@ -53,6 +60,7 @@ def evaluation(asked: Asked, parts: Parts, baseline: str) -> Evaluation:
         {
             "prompts": sum(len(part.records) for part in prompts[baseline]), "samples": asked.samples,
             "sampler": parts.sampler.describe(policies[baseline]), "dtype": asked.dtype,
+            "checkpoints": {name: str(find_checkpoint(name)) for name in names if is_run(name)},
             "judge": type(parts.judge).__name__ if parts.judge else "the higher reward wins, a tie is half",
         },
         notes,

@@ -3,7 +3,7 @@
 import torch
 
 from lit_rlhf.commands.evaluation.measures import Answers
-from lit_rlhf.rewards.base import Response
+from lit_rlhf.rewards.base import Judge, Part, Response, Reward, Scores
 from lit_rlhf.types import PromptRecord
 
 
@@ -17,3 +17,36 @@ def answers(rewards, texts=None, samples=2, cut=(), parts=None, **more):
     held = {name: torch.tensor(values) for name, values in (parts or {}).items()}
     more = {name: torch.tensor(values) for name, values in more.items()}
     return Answers(responses, samples, torch.tensor(rewards), held, **more)
+
+
+class Words(Reward):
+    """The number of words."""
+
+    name = "words"
+
+    def __call__(self, responses):
+        count = torch.tensor([float(len(response.text.split())) for response in responses])
+        return Scores(count, (Part("half", count / 2),))
+
+
+class Right(Reward):
+    """1 where the completion begins with the prompt's answer."""
+
+    name, verifiable = "right", True
+
+    def __call__(self, responses):
+        return Scores(torch.tensor([float(response.text.startswith(response.record.answer)) for response in responses]))
+
+
+class Broken(Reward):
+    """Fails in the middle of an evaluation."""
+
+    def __call__(self, responses):
+        raise LookupError("odd")
+
+
+class LikesTheFirst(Judge):
+    """Prefers whatever it is shown first."""
+
+    def __call__(self, first, second):
+        return torch.ones(len(first))

@@ -39,7 +39,7 @@ def test_the_frontier_has_every_policy_with_a_kl(drawn, tmp_path):
     assert frontier(FOUND, "base", "reviews", tmp_path / "frontier.png")
     (axes,) = drawn[0].axes
     assert {text.get_text() for text in axes.texts} == {"base", "runs/ppo"}
-    assert axes.get_xlabel() == "KL(policy || base), nats per completion" and axes.get_ylabel() == "mean reviews"
+    assert axes.get_xlabel() == "KL(policy || base), nats per completion" and axes.get_ylabel() == "mean reward (reviews)"
     assert imread(tmp_path / "frontier.png").shape[1] == 900
 
 
