@@ -36,7 +36,7 @@ def main(arguments: Sequence[str]) -> None:
     from lit_rlhf.commands.evaluation.running import evaluation
 
     start = time.perf_counter()
-    print(written(evaluation(given, parts, baseline), out))
+    print(written(evaluation(given, parts, baseline, out), out))
     print(f"{time.perf_counter() - start:.0f} s")
 
 

@@ -161,7 +161,8 @@ def _refuse_missing(composed: Composed, root: Mapping[str, Node]) -> None:
         raise InputError(f"--prompts: none are given, and {files} has no data; name a file of prompts, or a --config with data")
     if root.get("reward") is None or root["reward"].value is None:
         raise InputError(
-            f"--reward: none is given, and {files} has no model.reward; name one, as in --reward=ReviewReward for the built-in task"
+            f"--reward: none is given, and {files} has no model.reward; name one, as in --reward=ModelReward "
+            "--reward.model=RUN, or --reward=ReviewReward for the built-in task"
         )
 
 

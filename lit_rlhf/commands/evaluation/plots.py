@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 import textwrap
 from collections.abc import Mapping
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lit_rlhf.commands.evaluation.labels import label
@@ -25,7 +24,7 @@ PANELS = {
 """Measure -> title of its panel."""
 
 
-def bars(found: Found, baseline: str, file: Path) -> None:
+def bars(found: Found, baseline: str) -> Figure:
     """One panel per measure, one bar per policy in the order of reward, whiskers for the intervals."""
     panels = {name: title for name, title in PANELS.items() if any(name in row for row in found.values())}
     order, rows = ranked(found), math.ceil(len(panels) / 2)
@@ -38,18 +37,14 @@ def bars(found: Found, baseline: str, file: Path) -> None:
             place.axvline(0.5, color="0.4", linewidth=1, linestyle=":")
     for place in axes.flat[len(panels) :]:
         place.set_visible(False)
-    figure.savefig(file)
+    return figure
 
 
-def frontier(found: Found, baseline: str, reward: str, file: Path) -> bool:
-    """Reward over KL, each policy a labelled point with both intervals.
-
-    Returns:
-        Whether there is one: two policies at least have a KL.
-    """
+def frontier(found: Found, baseline: str, reward: str) -> Figure | None:
+    """Reward over KL, each policy a labelled point with both intervals; None where fewer than two have a KL."""
     points = {policy: row for policy, row in found.items() if {"kl", "reward"} <= row.keys()}
     if len(points) < 2:
-        return False
+        return None
     figure = _figure(5.6)
     axes = figure.subplots()
     for policy, row in points.items():
@@ -63,8 +58,7 @@ def frontier(found: Found, baseline: str, reward: str, file: Path) -> bool:
     axes.margins(0.12)
     axes.grid(alpha=0.3)
     label(axes, {policy: (row["kl"].value, row["reward"].value) for policy, row in points.items()})
-    figure.savefig(file)
-    return True
+    return figure
 
 
 def _figure(height: float) -> Figure:

@@ -1,21 +1,19 @@
-"""What an evaluation leaves behind: table, JSON, pictures and completions, in a folder that is whole or not there."""
+"""What an evaluation leaves behind: table, JSON, pictures and completions."""
 
 from __future__ import annotations
 
 import dataclasses
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any
 
-import torch
-
+from lit_rlhf.callbacks.files import replacing
 from lit_rlhf.commands.evaluation.measures import MEANINGS, Answers, measured
 from lit_rlhf.commands.evaluation.plots import bars, frontier
-from lit_rlhf.commands.evaluation.table import ranked, table
-from lit_rlhf.components.saving import new_folder
+from lit_rlhf.commands.evaluation.table import Found, ranked, table
 from lit_rlhf.functional.statistics import LEVEL, Estimate
 
 
@@ -43,22 +41,22 @@ class Evaluation:
 
 
 def written(evaluation: Evaluation, out: Path) -> str:
-    """Fills a new folder and gives what is printed.
-
-    Raises:
-        InputError: `out` has files.
-    """
+    """Writes every file whole or not at all, and gives what is printed."""
     found = evaluation.found
     text = "\n\n".join([_head(evaluation), table(found, evaluation.baseline), *evaluation.notes])
-    with new_folder(out) as folder:
-        (folder / "table.txt").write_text(text + "\n", encoding="utf-8")
-        (folder / "evaluation.json").write_text(_json(evaluation, found), encoding="utf-8")
-        with open(folder / "completions.jsonl", "w", encoding="utf-8") as file:
-            for policy in ranked(found):
-                _lines(policy, evaluation.answers[policy], file)
-        bars(found, evaluation.baseline, folder / "measures.png")
-        frontier(found, evaluation.baseline, evaluation.reward, folder / "frontier.png")
-        files = ", ".join(sorted(path.name for path in folder.iterdir()))
+    for name, lines in {
+        "table.txt": [text, "\n"], "evaluation.json": [_json(evaluation, found)], "completions.jsonl": _lines(evaluation, found),
+    }.items():
+        with replacing(out / name) as file:
+            file.writelines(lines)
+    drawn = {
+        "measures.png": bars(found, evaluation.baseline), "frontier.png": frontier(found, evaluation.baseline, evaluation.reward),
+    }
+    for name, figure in drawn.items():
+        if figure is not None:
+            with replacing(out / name, "wb") as file:
+                figure.savefig(file, format="png")
+    files = ", ".join(sorted(path.name for path in out.iterdir()))
     return f"{text}\n\n{out}: {files}"
 
 
@@ -71,7 +69,7 @@ def _head(evaluation: Evaluation) -> str:
     )
 
 
-def _json(evaluation: Evaluation, found: Mapping[str, Mapping[str, Estimate]]) -> str:
+def _json(evaluation: Evaluation, found: Found) -> str:
     tree = {
         "baseline": evaluation.baseline, "reward": evaluation.reward, "level": LEVEL, **evaluation.settings,
         "notes": list(evaluation.notes), "meanings": MEANINGS,
@@ -83,18 +81,20 @@ def _json(evaluation: Evaluation, found: Mapping[str, Mapping[str, Estimate]]) -
     return json.dumps(tree, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
 
 
-def _lines(policy: str, answers: Answers, file: TextIO) -> None:
-    """One line per completion."""
-    columns = {"reward": answers.reward, "kl": answers.kl, "win": answers.win}
-    columns |= {f"reward/{name}": values for name, values in answers.parts.items()}
-    numbers = {name: values.tolist() for name, values in columns.items() if isinstance(values, torch.Tensor)}
-    for index, response in enumerate(answers.responses):
-        line = {
-            "policy": policy, "row": response.record.row, "sample": index % answers.samples,
-            "prompt": response.record.prompt, "completion": response.text, "tokens": len(response.ids),
-            "finished": response.finished, **_known({name: values[index] for name, values in numbers.items()}),
-        }
-        file.write(json.dumps(line, ensure_ascii=False, default=str, allow_nan=False) + "\n")
+def _lines(evaluation: Evaluation, found: Found) -> Iterator[str]:
+    """One line per completion, policies in the order of the table."""
+    for policy in ranked(found):
+        answers = evaluation.answers[policy]
+        columns = {"reward": answers.reward, "kl": answers.kl, "win": answers.win}
+        columns |= {f"reward/{name}": values for name, values in answers.parts.items()}
+        numbers = {name: values.tolist() for name, values in columns.items() if values is not None}
+        for index, response in enumerate(answers.responses):
+            line = {
+                "policy": policy, "row": response.record.row, "sample": index % answers.samples,
+                "prompt": response.record.prompt, "completion": response.text, "tokens": len(response.ids),
+                "finished": response.finished, **_known({name: values[index] for name, values in numbers.items()}),
+            }
+            yield json.dumps(line, ensure_ascii=False, default=str, allow_nan=False) + "\n"
 
 
 def _known(numbers: Mapping[str, float]) -> dict[str, float | None]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import time
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 
 import torch
 
@@ -23,13 +24,14 @@ TOKENS = 16_384
 """In one forward pass, where the data module has no `micro_batch_tokens`."""
 
 
-def evaluation(asked: Asked, parts: Parts, baseline: str) -> Evaluation:
+def evaluation(asked: Asked, parts: Parts, baseline: str, out: Path) -> Evaluation:
     """Samples, scores and compares.
 
     Args:
         asked: the command line.
         parts: of the configuration.
         baseline: the policy that the others are compared with; it is one of them, or is added to them.
+        out: where the reward and the judge may keep what fails.
 
     Raises:
         InputError: before anything is sampled: a policy, the prompts, the reward or the sampler is wrong.
@@ -54,6 +56,7 @@ def evaluation(asked: Asked, parts: Parts, baseline: str) -> Evaluation:
         if part is not None:
             part.build()
             part.to(device)
+            part.write_to(out)
     answers = _answers(asked, parts, policies, prompts, device, notes)
     return Evaluation(
         answers, baseline, parts.reward.name, parts.reward.verifiable,
