@@ -1,11 +1,20 @@
-"""Kills a run with SIGKILL again and again, resumes it, and compares it bit for bit with one that was left alone.
+"""Kills a run again and again, resumes it, and compares it bit for bit with one that was left alone.
 
-    python tools/kill_and_resume.py [--kills 10] [--seed 0] [--updates 40] [--every 6]
+    python tools/kill_and_resume.py [RUN ...] [--kills 10] [--seed 0] [--updates 40] [--every 6]
 
-Half of the kills come while a checkpoint is being written. Compared are every logged value of training and validation
-(times aside), the samples, the weights, and the states of optimizer, schedule and reference. The run is soft-label PRA
-with dropout, an EMA reference, a schedule and validation within epochs, on the built-in task. Exit code 0 if nothing
-differs.
+One kill in three is a SIGKILL at any moment, one a SIGKILL while a checkpoint is being written, and one a double Ctrl-C.
+Compared are every logged value of training and validation (times aside), the samples, and all that a checkpoint holds
+between two items: weights, random numbers, the states of optimizer, schedule, reference, credit and replay buffer. The
+runs are on the built-in task:
+
+    pra       soft-label PRA with dropout, an EMA reference, a schedule and validation within epochs, from Python
+    ppo       PPO with a critic by its command line; all others too
+    adaptive  and a coefficient of the KL that steers itself
+    ema       and a reference that follows the policy
+    replay    and a buffer of earlier iterations
+    NAME      a config: its file, or its name in configs/
+
+All that have a word of their own without RUN. Exit code 0 if nothing differs.
 """
 
 from __future__ import annotations
@@ -32,15 +41,27 @@ from lit_rlhf import assets
 from lit_rlhf.algorithms.base import Algorithm
 from lit_rlhf.algorithms.schedules import Cosine
 from lit_rlhf.callbacks import MetricLogger, RunCheckpoint, RunSummary, SampleTable, checkpoint_io
+from lit_rlhf.cli import main as main_of_package
 from lit_rlhf.components.actor import Actor
 from lit_rlhf.components.language_model import LanguageModel
 from lit_rlhf.components.reference import EMA
+from lit_rlhf.config.places import find, missing
 from lit_rlhf.data.reviews import Reviews
 from lit_rlhf.losses.pra import PRA
 
+CONFIGS = Path(__file__).parents[1] / "configs"
+KL = "--model.credit.0.tau"
+ADAPTIVE = (f"{KL}=lit_rlhf.credit.kl.AdaptiveKL", f"{KL}.initial=0.1", f"{KL}.target=0.05", f"{KL}.horizon=100")
+EMA_REFERENCE = ("--model.reference=lit_rlhf.components.reference.EMA", "--model.reference.decay=0.9", "--model.reference.every=3")
+REPLAY = ("--model.replay=lit_rlhf.algorithms.replay.Replay", "--model.replay.capacity=20", "--model.replay.reuse=0.5")
+VARIANTS = {"ppo": (), "adaptive": ADAPTIVE, "ema": EMA_REFERENCE, "replay": REPLAY}
+"""What is added to the command line of PPO."""
 PROCESSES = multiprocessing.get_context("fork")
 SLOWNESS = 0.1
 """Seconds that a checkpoint takes longer to write, for a kill to hit it."""
+KINDS = ("killed at", "killed while saving after", "interrupted at")
+VOLATILE = ("callbacks", "loops", "pytorch-lightning_version")
+"""Of a checkpoint: what holds times and places of files."""
 
 
 class WithDropout(Algorithm):
@@ -53,10 +74,34 @@ class WithDropout(Algorithm):
                 part.attention_dropout = 0.1
 
 
-def train(run_dir: Path, updates: int, every: int, step: Synchronized, saving: Synchronized) -> None:
+def train(name: str, run_dir: Path, updates: int, every: int, step: Synchronized, saving: Synchronized) -> None:
     """The run, or the rest of it; `step` and `saving` tell the parent where it stands."""
     quiet()
     report_progress(step, saving)
+    if name == "pra":
+        return train_in_python(run_dir, updates, every)
+    os.chdir(run_dir.parents[1])
+    sys.exit(main_of_package(command_line(name, run_dir, updates, every)))
+
+
+def command_line(name: str, run_dir: Path, updates: int, every: int) -> list[str]:
+    """What is typed after `python -m lit_rlhf`."""
+    config = CONFIGS / "ppo.yaml" if name in VARIANTS else find(name)
+    trainer = {
+        "max_steps": updates, "val_check_interval": 3, "log_every_n_steps": 4, "accelerator": "cpu", "devices": 1,
+        "enable_progress_bar": "false", "callbacks": "lit_rlhf.callbacks.RunCheckpoint",
+        "callbacks.dirpath": run_dir / "checkpoints", "callbacks.monitor": "null", "callbacks.every_n_updates": every,
+    }
+    data = {"batch_size": 8, "micro_batch_tokens": 128, "size": 8 * 12, "val_size": 12}
+    return [
+        "fit", f"--config={config}", *(f"--data.{key}={value}" for key, value in data.items()),
+        *(f"--trainer.{key}={value}" for key, value in trainer.items()), *VARIANTS.get(name, ()),
+        f"--run={run_dir.name}", "--ckpt_path=last",
+    ]
+
+
+def train_in_python(run_dir: Path, updates: int, every: int) -> None:
+    """PRA from its parts."""
     seed_everything(0, verbose=False)
     actor = Actor(LanguageModel(str(Path(assets.__path__[0]) / "reviews")))
     algorithm = WithDropout(
@@ -79,16 +124,16 @@ def quiet() -> None:
     """The children's output is not what this command is about."""
     warnings.simplefilter("ignore")
     logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
-    sys.stdout = open(os.devnull, "w")
+    sys.stdout = sys.stderr = open(os.devnull, "w")
 
 
 def report_progress(step: Synchronized, saving: Synchronized) -> None:
     """Makes updates and checkpoints visible to the parent, and checkpoints slow."""
     update, save = Algorithm.update, torch.save
 
-    def counted(self: Algorithm, item: object) -> None:
+    def counted(self: Algorithm, *arguments: object) -> object:
         step.value = self.trainer.global_step
-        update(self, item)
+        return update(self, *arguments)
 
     def slow(*args: object, **kwargs: object) -> None:
         saving.value += 1
@@ -99,30 +144,37 @@ def report_progress(step: Synchronized, saving: Synchronized) -> None:
     Algorithm.update, checkpoint_io.torch.save = counted, slow
 
 
-def start(run_dir: Path, updates: int, every: int) -> tuple[multiprocessing.Process, Synchronized, Synchronized]:
+def start(
+    name: str, run_dir: Path, updates: int, every: int
+) -> tuple[multiprocessing.Process, Synchronized, Synchronized]:
     """A child that trains."""
     step, saving = PROCESSES.Value("i", -1), PROCESSES.Value("i", 0)
-    child = PROCESSES.Process(target=train, args=(run_dir, updates, every, step, saving))
+    child = PROCESSES.Process(target=train, args=(name, run_dir, updates, every, step, saving))
     child.start()
     return child, step, saving
 
 
 def kill_once(
-    run_dir: Path, updates: int, every: int, draw: random.Random, share: tuple[float, float], during_save: bool
+    name: str, run_dir: Path, updates: int, every: int, draw: random.Random, share: tuple[float, float], kind: str
 ) -> str:
-    """Starts the run and kills it at a moment drawn from this share of it, or in the first save from then on."""
-    child, step, saving = start(run_dir, updates, every)
+    """Starts the run and ends it at a moment drawn from this share of it, or in the first save from then on."""
+    child, step, saving = start(name, run_dir, updates, every)
     _wait(child, step, 0)
     first, target = step.value, int(draw.uniform(*share) * updates)
     _wait(child, step, target)
-    if during_save:
+    if kind == KINDS[1]:
         _wait(child, saving, saving.value + 1)
-    time.sleep(draw.uniform(0, SLOWNESS if during_save else 0.03))
+    time.sleep(draw.uniform(0, SLOWNESS))
     if not child.is_alive():
-        return f"started at update {first} and ended before the kill"
-    os.kill(child.pid, signal.SIGKILL)
+        return f"started at update {first} and ended before the kill, with exit code {child.exitcode}"
+    reached = step.value
+    os.kill(child.pid, signal.SIGINT if kind == KINDS[2] else signal.SIGKILL)
+    if kind == KINDS[2]:
+        time.sleep(draw.uniform(0, SLOWNESS / 2))
+        if child.is_alive():
+            os.kill(child.pid, signal.SIGINT)
     child.join()
-    return f"started at update {first}, killed {'while saving after' if during_save else 'at'} update {step.value}"
+    return f"started at update {first}, {kind} update {reached}"
 
 
 def _wait(child: multiprocessing.Process, counter: Synchronized, least: int) -> None:
@@ -144,10 +196,10 @@ def differences(whole: Path, killed: Path) -> list[str]:
     expected, values = logged(whole), logged(killed)
     apart = [name for name in expected if expected[name] != values.get(name)]
     found = [f"logged {name}: {expected[name]} against {values.get(name)}" for name in apart]
-    for key in ("state_dict", "optimizer_states", "lr_schedulers", "algorithm"):
-        found += [f"{key}{place}" for place in _apart(a[key], b[key])]
-    samples = [(folder / "samples.jsonl").read_bytes() for folder in (whole, killed)]
-    return found + ([] if samples[0] == samples[1] else ["samples.jsonl"])
+    for key in (a.keys() | b.keys()) - set(VOLATILE):
+        found += [f"{key}{place}" for place in _apart(a.get(key), b.get(key))]
+    samples = [folder / "samples.jsonl" for folder in (whole, killed)]
+    return found + ([] if samples[0].read_bytes() == samples[1].read_bytes() else ["samples.jsonl"])
 
 
 def _apart(a: object, b: object, place: str = "") -> list[str]:
@@ -162,30 +214,43 @@ def _apart(a: object, b: object, place: str = "") -> list[str]:
     return [] if a == b else [place]
 
 
+def compare(name: str, kills: int, seed: int, updates: int, every: int) -> list[str]:
+    """What differs between a run that was left alone and one that was killed so many times."""
+    draw = random.Random(seed)
+    with tempfile.TemporaryDirectory() as folder:
+        whole, killed = Path(folder, "runs", "whole"), Path(folder, "runs", "killed")
+        whole.parent.mkdir()
+        child, *_ = start(name, whole, updates, every)
+        child.join()
+        if child.exitcode:
+            return [f"the run that was left alone ended with exit code {child.exitcode}"]
+        for number in range(kills):
+            share = number / kills, (number + 1) / kills
+            print(kill_once(name, killed, updates, every, draw, share, KINDS[number % len(KINDS)]), flush=True)
+        child, *_ = start(name, killed, updates, every)
+        child.join()
+        failed = [f"the last run ended with exit code {child.exitcode}"]
+        return failed if child.exitcode else differences(whole, killed)
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    known = ("pra", *VARIANTS)
+    parser.add_argument("runs", nargs="*", metavar="RUN", help=f"{', '.join(known)}, or a config")
     for name, default in (("kills", 10), ("seed", 0), ("updates", 40), ("every", 6)):
         parser.add_argument(f"--{name}", type=int, default=default)
     options = parser.parse_args()
+    for name in options.runs:
+        if name not in known and find(name) is None:
+            parser.error(f"{name}: {missing(name)}")
     torch.set_num_threads(1)  # before the first operation: a thread pool does not survive a fork
-    draw = random.Random(options.seed)
-    with tempfile.TemporaryDirectory() as folder:
-        whole, killed = Path(folder, "whole"), Path(folder, "killed")
-        child, *_ = start(whole, options.updates, options.every)
-        child.join()
-        if child.exitcode:
-            return child.exitcode
-        for number in range(options.kills):
-            share = number / options.kills, (number + 1) / options.kills
-            said = kill_once(killed, options.updates, options.every, draw, share, during_save=number % 2 == 1)
-            print(said, flush=True)
-        child, *_ = start(killed, options.updates, options.every)
-        child.join()
-        failed = [f"the last run ended with exit code {child.exitcode}"]
-        found = failed if child.exitcode else differences(whole, killed)
-    same = f"after {options.kills} kills: the same values, weights and optimizer state, bit for bit"
-    print("\n".join(found) or same)
-    return int(bool(found))
+    failed = False
+    for name in options.runs or known:
+        found = compare(name, options.kills, options.seed, options.updates, options.every)
+        same = f"{name}: after {options.kills} kills the same values, weights and states, bit for bit"
+        print("\n".join(f"{name}: {line}" for line in found) or same, flush=True)
+        failed |= bool(found)
+    return int(failed)
 
 
 if __name__ == "__main__":
