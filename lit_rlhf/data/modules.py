@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from lit_rlhf.data.columns import check_columns
-from lit_rlhf.data.encoding import StopSet
+from lit_rlhf.data.encoding import StopSet, generation_stops
 from lit_rlhf.data.formats import FORMATS, Format
 from lit_rlhf.data.gathering import (
     Gathered,
@@ -174,7 +174,7 @@ class Files(PlannedData):
 
     def _make_recipe(self) -> Recipe:
         tokenizer = self.tokenizer
-        stops = _generation_stops(tokenizer)
+        stops = generation_stops(tokenizer)
         tokenisation = Tokenisation(tokenizer, self.chat_template, self.template_arguments, stops)
         own = tokenizer.model_max_length
         longest = self.max_length or (own if own < 10**9 else None)  # transformers says "none" by a very large number
@@ -311,16 +311,3 @@ class Files(PlannedData):
 def _listed(sources: Sources | None) -> tuple[Source, ...]:
     several = [] if sources is None else [sources] if isinstance(sources, (str, Source)) else sources
     return tuple(Source(source) if isinstance(source, str) else source for source in several)
-
-
-def _generation_stops(tokenizer: Any) -> tuple[int, ...]:
-    """The ids by which the generation settings beside a tokenizer end a completion; none without settings."""
-    from transformers import GenerationConfig
-
-    if not tokenizer.name_or_path:
-        return ()
-    try:
-        ids = GenerationConfig.from_pretrained(tokenizer.name_or_path).eos_token_id
-    except (OSError, ValueError):
-        return ()
-    return () if ids is None else tuple(ids) if isinstance(ids, (list, tuple)) else (int(ids),)

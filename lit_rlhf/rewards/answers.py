@@ -1,7 +1,7 @@
 r"""The final answer of a text, and whether two are the same: numbers as fractions, whatever they are written like.
 
-A final answer follows `####`, stands in `\boxed{...}` or `<answer>...</answer>`, or follows `answer is`, `answer:` and the
-like; the last of them counts. What stands before `</think>` is not read.
+A final answer follows `####`, stands in `\boxed{...}` or `<answer>...</answer>`, or follows `answer is`, `answer:` and
+the like; the last of them counts. What stands before `</think>` is not read.
 """
 
 from __future__ import annotations

@@ -76,7 +76,7 @@ class Together:
         async def one(place: int, arguments: Sequence[Any], keywords: Mapping[str, Any]) -> None:
             try:
                 found[place] = await asyncio.wait_for(self._function(*arguments, **keywords), self._timeout)
-            except Exception as error:
+            except (Exception, asyncio.CancelledError) as error:
                 late = isinstance(error, TimeoutError) and self._timeout is not None
                 found[place] = self._late() if late else _raised(error)
 
@@ -94,7 +94,7 @@ def _called(function: Callable[..., Any], arguments: Sequence[Any], keywords: Ma
         return _raised(error)
 
 
-def _raised(error: Exception) -> Failure:
+def _raised(error: BaseException) -> Failure:
     return Failure(f"raised {type(error).__name__}: {error}", "".join(traceback.format_exception(error)), error)
 
 

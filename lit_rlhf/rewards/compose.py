@@ -40,7 +40,7 @@ class WeightedSum(Made):
         names, weights = [reward.name for reward in self.rewards], self.weights
         if not names or (weights is not None and len(weights) != len(names)):
             raise InputError(
-                f"WeightedSum: {len(names)} rewards and {len(weights or ())} weights, expected as many, and one at least"
+                f"WeightedSum: {len(names)} rewards and {len(weights or ())} weights, as many are needed, at least one"
             )
         if weights is not None and not all(map(math.isfinite, weights)):
             raise InputError(f"WeightedSum.weights is {weights}, expected numbers")
@@ -117,7 +117,9 @@ class GroupNormalised(Wrapped):
 
 
 class BatchNormalised(Wrapped):
-    """r = (r - mean) / (std + epsilon) over the responses of a call on all ranks that have a reward, std with their number.
+    """r = (r - mean) / (std + epsilon) over the responses on all ranks that have a reward, std with their number.
+
+    All ranks call it together, also those without a response.
 
     Args:
         reward: what is normalised.

@@ -27,13 +27,18 @@ class Function(Guarded, Reward):
 
     With `batched` False it is called as `f(response, **arguments)` for each `Response` and returns a number or None.
     Workers share a batch by whole groups. Functions that are `async` are awaited together, all calls at once.
-    A batch that raises is asked again one by one, so that one bad sample costs no other; a batch that hangs is lost whole
-    (`batched` False gives each response a time of its own).
+    A batch that raises is asked again one by one, so that one bad sample costs no other; a batch that hangs is lost
+    whole (`batched` False gives each response a time of its own).
+
+    Args:
+        as_messages: completions of conversations are lists of one message of the assistant, as TRL gives them.
 
     Raises:
         InputError: no such function, or arguments that it does not take.
         RuntimeError: a call failed and `on_error` is raise.
     """
+
+    as_messages: bool = False
 
     classes: ClassVar[tuple[type, ...]] = (Response,)
 
@@ -51,7 +56,10 @@ class Function(Guarded, Reward):
     def _job(self, responses: Sequence[Response]) -> Job:
         if not self.batched:
             return (responses[0],), self.arguments
-        return (), self.keywords(columns(responses))
+        found = columns(responses)
+        if self.as_messages:
+            found["completions"] = [_as_message(response) for response in responses]
+        return (), self.keywords(found)
 
 
 def columns(responses: Sequence[Response]) -> dict[str, Any]:
@@ -70,6 +78,12 @@ def columns(responses: Sequence[Response]) -> dict[str, Any]:
 def sample(response: Response) -> dict[str, Any]:
     """What the file of failures says of a response."""
     return {"row": response.record.row, "prompt": response.record.prompt, "completion": response.text}
+
+
+def _as_message(response: Response) -> str | list[dict[str, str]]:
+    if isinstance(response.record.prompt, str):
+        return response.text
+    return [{"role": "assistant", "content": response.text}]
 
 
 def _shares(responses: Sequence[Response], count: int) -> list[list[int]]:

@@ -47,8 +47,8 @@ class Guarded:
         function: a dotted path, or an object that is called (class_path and init_args).
         arguments: given to every call by name; they come before columns of the same name.
         name: of its metrics; the function's own when None.
-        timeout: seconds of one call; None is no limit. A function that is not async then runs in another process, which is
-            killed when it is late.
+        timeout: seconds of one call; None is no limit. A function that is not async then runs in another process, which
+            is killed when it is late.
         retries: times that a call that failed is made again.
         on_error: end the run, leave the sample out (NaN), or give it `default`.
         default: what a failing sample gets where `on_error` is default.
@@ -87,6 +87,10 @@ class Guarded:
             raise InputError(
                 f"{self.place}: default is {self.default}, expected a number; on_error=skip leaves samples out"
             )
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Copies call by themselves."""
+        return self.__dict__ | {"_call": None}
 
     def check(self) -> None:
         """Raises: InputError: no such function, arguments that it does not take, or it cannot be run as is asked."""

@@ -67,14 +67,14 @@ class RewardJudge(Judge):
 class FunctionJudge(Guarded, Judge):
     """P(y > y' | x) = f(x, y, y') by a function of the user's, which returns a probability, or None for no opinion.
 
-    Batched it is called as `f(prompts, first, second, **columns)` with lists of texts, `answer` and the other columns of the
-    data, and returns a list; else as `f(first, second, **arguments)` for each pair of `Response`s. A number that is no
-    probability is a failure like any other. All else, the further arguments among it, is as for `Function`.
+    Batched it is called as `f(prompts, first, second, **columns)` with lists of texts, `answer` and the other columns
+    of the data, and returns a list; else as `f(first, second, **arguments)` for each pair of `Response`s. A number that
+    is no probability is a failure like any other. All else, the further arguments among it, is as for `Function`.
 
     Args:
         default: what a failing pair gets where `on_error` is default.
-        both_orders: ask twice, the second time in the other order, and take (P(y > y') + 1 - P(y' > y)) / 2, which has no
-            bias to a place.
+        both_orders: ask twice, the second time in the other order, and take (P(y > y') + 1 - P(y' > y)) / 2, which has
+            no bias to a place.
 
     Raises:
         InputError: no such function, or arguments that it does not take.

@@ -17,9 +17,9 @@ from lit_rlhf.rewards.base import Part, Response, Reward, Scores
 class MathAnswer(Reward):
     r"""r = 1 where the final answer of a response equals the row's, else 0.
 
-    `#### 42`, `\boxed{42}`, `<answer>42</answer>`, "the answer is $42.00." and `84/2` are the same. Numbers are compared as
-    fractions; what is no number as text without spaces and case. The row's `answer` may be the answer or a solution that
-    marks it, as GSM8K's are ("Training Verifiers to Solve Math Word Problems" by Cobbe et al.,
+    `#### 42`, `\boxed{42}`, `<answer>42</answer>`, "the answer is $42.00." and `84/2` are the same. Numbers are
+    compared as fractions; what is no number as text without spaces and case. The row's `answer` may be the answer or a
+    solution that marks it, as GSM8K's are ("Training Verifiers to Solve Math Word Problems" by Cobbe et al.,
     https://arxiv.org/abs/2110.14168). The part `answered` is 1 where a response has a final answer at all.
 
     Args:
@@ -54,7 +54,7 @@ class MathAnswer(Reward):
 def _stated(response: Response) -> Answer:
     if response.record.answer is None:
         raise InputError(
-            f"MathAnswer: {response.record.row or 'a row'} has no answer; give the data a column answer, or name yours in "
-            "data.columns"
+            f"MathAnswer: {response.record.row or 'a row'} has no answer; give the data a column answer, "
+            "or name yours in data.columns"
         )
     return stated_answer(response.record.answer)

@@ -26,7 +26,7 @@ class ModelReward(Reward):
     """r = scale (s(x, y) - shift), s the score in nats of a `RewardModel`, frozen and outside every checkpoint.
 
     It is fed text or messages, never the policy's tokens: prompt and completion are written by its own template and
-    tokenizer, by the code that wrote its training data, and end by its own terminator even where the completion was cut.
+    tokenizer, by the code that writes training data, and end by its own terminator even where the completion was cut.
     A prompt too long for it loses its beginning, which the part `truncated` counts; a completion too long for it has no
     reward (NaN) and is counted too. The completion of a conversation is taken without the white space around it.
 
@@ -118,7 +118,7 @@ class ModelReward(Reward):
         return Scores(total, (Part("truncated", truncated),))
 
     def _groups(self, responses: Sequence[Response]) -> tuple[list[Group | None], Tensor]:
-        """Each response in its own tokens, None where it does not fit; and [S] 1 where its prompt was cut or it does not."""
+        """Each response in its tokens, None where it does not fit; [S] 1 where its prompt was cut or it does not."""
         found = self.tokenisation([self._record(response) for response in responses])
         limits, bos, groups, cut = self.limits, self.model.tokenizer.bos_token_id, [], []
         for response, tokenised in zip(responses, found, strict=True):

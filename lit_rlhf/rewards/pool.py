@@ -7,6 +7,7 @@ import os
 import pickle
 import subprocess
 import time
+import weakref
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -50,6 +51,7 @@ class Pool:
     ) -> None:
         self._function, self._timeout = pickle.dumps((function, tuple(classes))), timeout
         self._workers: list[_Worker | None] = [None] * size
+        weakref.finalize(self, _end, self._workers)
 
     def __call__(self, jobs: Sequence[Job]) -> list[Any]:
         """The result of every call or its `Failure`, in order."""
@@ -66,7 +68,7 @@ class Pool:
 
     def _ready(self, place: int) -> _Worker:
         worker = self._workers[place]
-        if worker is None:
+        if worker is None or worker.process.poll() is not None:
             worker = self._workers[place] = _Worker(self._function)
         return worker
 
@@ -93,6 +95,12 @@ class Pool:
         return failure
 
 
+def _end(workers: Sequence[_Worker | None]) -> None:
+    for worker in workers:
+        if worker is not None:
+            worker.end()
+
+
 class _Worker:
     """One process and the two pipes to it.
 
@@ -104,7 +112,8 @@ class _Worker:
         its_requests, requests = os.pipe()
         answers, its_answers = os.pipe()
         self.process = subprocess.Popen(
-            command(its_requests, its_answers), stdin=subprocess.DEVNULL, pass_fds=(its_requests, its_answers)
+            command(its_requests, its_answers), stdin=subprocess.DEVNULL, pass_fds=(its_requests, its_answers),
+            start_new_session=True,  # an interrupt of the run is the run's to handle
         )
         os.close(its_requests)
         os.close(its_answers)

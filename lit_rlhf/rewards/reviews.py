@@ -35,7 +35,7 @@ def _reward(response: Response) -> float:
     found = _table(prompt).get(response.ids)
     if found is None:
         raise InputError(
-            f"ReviewReward: the response {response.text!r} of {len(response.ids)} tokens is none of the built-in task's: "
+            f"ReviewReward: the response {response.text!r} of {len(response.ids)} tokens is none of the built-in task: "
             f"one ends at {grammar.EOS} or at word {grammar.MAX_WORDS}; sample with max_new_tokens={grammar.MAX_WORDS}"
         )
     return found

@@ -163,10 +163,11 @@ class RepetitionPenalty(OfResponse):
 
 @dataclass(frozen=True)
 class CosineLength(Wrapped):
-    """r = end + (start - end) (1 + cos(pi |y| / L)) / 2, with one start and end for right responses and one for wrong ones.
+    """r = end + (start - end) (1 + cos(pi |y| / L)) / 2, start and end of right responses or of wrong ones.
 
-    Right responses get more the shorter they are, wrong ones the longer, and those cut at the greatest length `cut`: the
-    cosine reward of "Demystifying Long Chain-of-Thought Reasoning in LLMs" by Yeo et al. (https://arxiv.org/abs/2502.03373).
+    Right responses get more the shorter they are, wrong ones the longer, those cut at the greatest length `cut`. It is
+    the cosine reward of "Demystifying Long Chain-of-Thought Reasoning in LLMs" by Yeo et al.
+    (https://arxiv.org/abs/2502.03373).
 
     Args:
         reward: 1 where a response is right and 0 where it is wrong.
@@ -188,8 +189,8 @@ class CosineLength(Wrapped):
     def __post_init__(self) -> None:
         if not self.reward.verifiable:
             raise InputError(
-                f"CosineLength.reward: {type(self.reward).__name__} does not say right or wrong; take one that does, as "
-                "MathAnswer"
+                f"CosineLength.reward: {type(self.reward).__name__} does not say right or wrong; take one that does, "
+                "as MathAnswer"
             )
         if self.max_tokens < 1:
             raise InputError(f"CosineLength.max_tokens is {self.max_tokens}, expected 1 or more")

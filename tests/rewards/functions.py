@@ -18,7 +18,8 @@ def told(prompts, completions, answer, colour, finished, completion_ids, groups,
     """Refuses what it was not promised."""
     assert prompts == ["why?"] * len(completions) and finished == [True] * len(completions)
     assert columns == {"bonus": 2.0}
-    return [float(a) + len(c or "") + len(ids) + 100 * g for a, c, ids, g in zip(answer, colour, completion_ids, groups, strict=True)]
+    columns = zip(answer, colour, completion_ids, groups, strict=True)
+    return [float(number) + len(word or "") + len(ids) + 100 * group for number, word, ids, group in columns]
 
 
 def bad(completions):
@@ -58,8 +59,12 @@ def one(response, scale=1.0):
     return scale * len(response.text)
 
 
-def process(response):
-    return os.getpid()
+def process(completions):
+    return [os.getpid()] * len(completions)
+
+
+def kinds(completions):
+    return [float(text == [{"role": "assistant", "content": "yes"}]) for text in completions]
 
 
 async def together(response):
@@ -85,7 +90,8 @@ async def batched(completions):
 
 
 def longer(first, second):
-    return [0.5 if len(one) == len(other) else float(len(one) > len(other)) for one, other in zip(first, second, strict=True)]
+    gaps = [len(one) - len(other) for one, other in zip(first, second, strict=True)]
+    return [0.5 if gap == 0 else float(gap > 0) for gap in gaps]
 
 
 def longer_one(first, second, tie=0.5):

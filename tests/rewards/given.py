@@ -10,7 +10,7 @@ from lit_rlhf.types import PromptRecord
 
 
 def response(text: str = "", prompt: Any = "why?", answer: str | None = None, group: int = 0, **rest: Any) -> Response:
-    """One response; `extra` are the columns of its row, `row` where that is, `ids` and `finished` as they are called."""
+    """One response; `extra` are the columns of its row, `row` where that is, and `ids` and `finished` its own."""
     extra: Mapping[str, Any] = rest.pop("extra", {})
     record = PromptRecord(prompt, answer, extra, rest.pop("row", "rows.jsonl:1"))
     ids = tuple(rest.pop("ids", range(len(text.split()) + 1)))

@@ -98,28 +98,50 @@ def test_the_last_number_is_an_answer_only_where_it_is_asked_for():
     assert final_answer("It is 42").value == 42
 
 
-@pytest.mark.parametrize(
-    ("gold", "value"),
-    [
-        ("72", 72), ("1,234", 1234), ("$5", 5), ("\\frac{1}{2}", Fraction(1, 2)), ("-3", -3), ("0.25", Fraction(1, 4)), ("60%", 60),
-        ("Natalia sold 48/2 = <<48/2=24>>24 clips in May.\nAltogether 48+24 = <<48+24=72>>72.\n#### 72", 72), ("5 apples", 5),
-        ("so \\boxed{7}", 7), ("(3, 4)", None), ("north", None),
-    ],
-)
-def test_the_answer_that_data_state(gold, value):
-    assert stated_answer(gold).value == value
+STATED = {
+    "72": 72,
+    "1,234": 1234,
+    "$5": 5,
+    "\\frac{1}{2}": Fraction(1, 2),
+    "-3": -3,
+    "0.25": Fraction(1, 4),
+    "60%": 60,
+    "5 apples": 5,
+    "so \\boxed{7}": 7,
+    "She sold 48/2 = <<48/2=24>>24 clips in May.\nTogether 48+24 = <<48+24=72>>72.\n#### 72": 72,
+    "(3, 4)": None,
+    "north": None,
+}
 
 
-@pytest.mark.parametrize(
-    ("text", "gold", "same"),
-    [
-        ("the answer is 50%", "50", True), ("the answer is 50%", "0.5", True), ("the answer is 0.5", "50%", True), ("the answer is 50%", "50%", True),
-        ("the answer is 0.5%", "50%", False), ("#### 42.000", "42", True), ("#### 42.001", "42", False), ("#### 2/4", "\\frac{1}{2}", True),
-        ("\\boxed{(3,4)}", "(3, 4)", True), ("\\boxed{(3,5)}", "(3, 4)", False), ("The answer is (B).", "B", True), ("The answer is North.", "north", True),
-        ("The answer is x^2 + 1", "x^2+1", True), ("#### 3", "north", False), ("The answer is north", "3", False), ("#### 0", "0", True),
-        ("#### 0.333333333333333333333", "1/3", False), ("#### " + "9" * 5000, "9", False),
-    ],
-)
+@pytest.mark.parametrize("gold", STATED)
+def test_the_answer_that_data_state(gold):
+    assert stated_answer(gold).value == STATED[gold]
+
+
+SAME = [
+    ("the answer is 50%", "50", True),
+    ("the answer is 50%", "0.5", True),
+    ("the answer is 0.5", "50%", True),
+    ("the answer is 50%", "50%", True),
+    ("the answer is 0.5%", "50%", False),
+    ("#### 42.000", "42", True),
+    ("#### 42.001", "42", False),
+    ("#### 2/4", "\\frac{1}{2}", True),
+    ("#### 0", "0", True),
+    ("#### 0.333333333333333333333", "1/3", False),
+    ("#### " + "9" * 5000, "9", False),
+    ("\\boxed{(3,4)}", "(3, 4)", True),
+    ("\\boxed{(3,5)}", "(3, 4)", False),
+    ("The answer is (B).", "B", True),
+    ("The answer is North.", "north", True),
+    ("The answer is x^2 + 1", "x^2+1", True),
+    ("#### 3", "north", False),
+    ("The answer is north", "3", False),
+]
+
+
+@pytest.mark.parametrize(("text", "gold", "same"), SAME)
 def test_answers_that_agree(text, gold, same):
     assert final_answer(text).agrees(stated_answer(gold)) is same
 
@@ -136,6 +158,7 @@ def test_every_way_to_write_a_number_agrees_with_it():
             assert final_answer(form.format(number)).agrees(stated_answer(str(number))), form.format(number)
 
 
-def test_long_nonsense_is_read_in_linear_time():
-    for text in ("9" * 200_000, "1," * 100_000, "1 " * 100_000, "\\boxed{" * 20_000, "answer " * 30_000, "-" * 100_000, "<answer>" * 20_000):
-        final_answer(text)
+@pytest.mark.parametrize("piece", ["9", "1,", "1 ", "\\boxed{", "answer ", "-", "<answer>", "1/", "\\frac"])
+def test_long_nonsense_ends(piece):
+    """Quadratic time would take hours."""
+    final_answer(piece * (400_000 // len(piece)))

@@ -4,6 +4,8 @@ import math
 
 import pytest
 import torch
+import torch.distributed as dist
+import torch.multiprocessing as mp
 from rewards.given import response, texts
 
 from lit_rlhf.errors import InputError
@@ -33,7 +35,8 @@ def agree(found, expected):
 
 def test_a_sum_keeps_the_names_and_values_of_its_parts():
     parts = [MathAnswer(), LengthPenalty(4, 2), Function(written, name="stated")]
-    found = WeightedSum(parts, [2.0, 0.5, -1.0])([response("3", answer="3", ids=range(3)), response("5", answer="3", ids=range(9))])
+    responses = [response("3", answer="3", ids=range(3)), response("5", answer="3", ids=range(9))]
+    found = WeightedSum(parts, [2.0, 0.5, -1.0])(responses)
     values = {part.name: part.values.tolist() for part in found.parts}
     assert values == {
         "maths": [1, 0], "maths/answered": [1, 1], "length": [-0.5, -1], "stated": [3, 5], "stated/failures": [0, 0],
@@ -74,10 +77,10 @@ def test_clipping():
 
 
 def test_each_group_is_normalised_by_itself():
-    given_ = given(1, 3, 10, 10, "-", 7, size=2)
-    agree(GroupNormalised(STATED, epsilon=0.5)(given_).total, [-1 / 1.5, 1 / 1.5, 0.0, 0.0, NONE, 0.0])
-    agree(GroupNormalised(STATED, std=False)(given_).total, [-1.0, 1.0, 0.0, 0.0, NONE, 0.0])
-    apart = [given_[place] for place in (0, 2, 1, 3)]
+    responses = given(1, 3, 10, 10, "-", 7, size=2)
+    agree(GroupNormalised(STATED, epsilon=0.5)(responses).total, [-1 / 1.5, 1 / 1.5, 0.0, 0.0, NONE, 0.0])
+    agree(GroupNormalised(STATED, std=False)(responses).total, [-1.0, 1.0, 0.0, 0.0, NONE, 0.0])
+    apart = [responses[place] for place in (0, 2, 1, 3)]
     agree(GroupNormalised(STATED, std=False)(apart).total, [-1.0, 0.0, 1.0, 0.0])
 
 
@@ -124,3 +127,16 @@ def test_what_is_inside_is_checked_built_moved_and_told_of_the_folder(tmp_path):
     reward.to("cpu")
     reward.write_to(tmp_path)
     assert told == ["check", "build", "cpu", tmp_path]
+
+
+def _rank(rank, store):
+    dist.init_process_group("gloo", init_method=f"file://{store}", rank=rank, world_size=2)
+    reward, deviation = BatchNormalised(STATED), math.sqrt((16 + 9 + 1 + 36) / 4)
+    found = reward(given(*([1, 2, 6], ["-", 11])[rank])).total
+    agree(found, ([-4 / deviation, -3 / deviation, 1 / deviation], [NONE, 6 / deviation])[rank])
+    agree(reward(given(*([], [3, 3])[rank])).total, ([], [0.0, 0.0])[rank])
+    dist.destroy_process_group()
+
+
+def test_two_processes_normalise_by_the_responses_of_both(tmp_path):
+    mp.start_processes(_rank, args=(str(tmp_path / "store"),), nprocs=2, start_method="fork")

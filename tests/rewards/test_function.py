@@ -1,8 +1,11 @@
 """Functions of the user's: what they are given, where they run, and what becomes of those that fail."""
 
+import copy
+import gc
 import json
 import math
 import os
+import signal
 
 import pytest
 import torch
@@ -47,6 +50,13 @@ def test_none_is_no_reward_and_no_failure():
     assert {part.name: part.values.tolist() for part in found.parts} == {"failures": [0.0, 0.0]}
 
 
+def test_completions_of_conversations_as_messages():
+    chat, plain = response("yes", ({"role": "user", "content": "why?"},)), response("yes")
+    reward = Function(functions.kinds, as_messages=True)
+    agree(reward([chat, plain]).total, [1.0, 0.0])
+    agree(Function(functions.kinds)([chat, plain]).total, [0.0, 0.0])
+
+
 def test_yaml_by_class_path():
     from jsonargparse import ArgumentParser
 
@@ -55,8 +65,8 @@ def test_yaml_by_class_path():
     scaled = {"class_path": "rewards.functions.Scaled", "init_args": {"scale": 2}}
     for function, arguments in (("rewards.functions.length", {"target": 3}), (scaled, {})):
         arguments = {"function": function, "arguments": arguments}
-        given = parser.parse_object({"reward": {"class_path": "lit_rlhf.rewards.function.Function", "init_args": arguments}})
-        found = parser.instantiate(given).reward
+        given = {"class_path": "lit_rlhf.rewards.function.Function", "init_args": arguments}
+        found = parser.instantiate(parser.parse_object({"reward": given})).reward
         assert found.name == ("length" if found.arguments else "Scaled")
         agree(totals(found, "abcd"), [1.0] if found.arguments else [8.0])
 
@@ -73,7 +83,7 @@ def test_yaml_by_class_path():
         ("rewards.functions.Scaled", {}, "is a class; write it as {class_path: rewards.functions.Scaled"),
         ("rewards.functions.HANG", {}, "is no module with a function HANG"),
         ("rewards.functions.length", {"arguments": {"targt": 1}}, "has no argument targt; did you mean target"),
-        ("rewards.functions.stuck", {"batched": False, "workers": 2}, "is async: its calls run together in one process"),
+        ("rewards.functions.stuck", {"batched": False, "workers": 2}, "is async: its calls run together"),
     ],
 )
 def test_mistakes_are_found_by_check(function, options, sentence):
@@ -122,7 +132,8 @@ def test_one_bad_sample_costs_no_other(text, policy, tmp_path):
     (line,) = map(json.loads, kept.read_text().splitlines())
     assert line.pop("traceback").endswith("ValueError: no such word\n") is (text == "raise")
     assert line == {
-        "function": "rewards.functions.bad", "row": "rows.jsonl:2", "prompt": "why?", "completion": text, "error": WRONG[text],
+        "function": "rewards.functions.bad", "row": "rows.jsonl:2", "prompt": "why?", "completion": text,
+        "error": WRONG[text],
     }
 
 
@@ -132,13 +143,15 @@ def test_by_default_the_run_ends_and_the_sample_is_kept(text, tmp_path):
     reward.write_to(tmp_path)
     with pytest.raises(RuntimeError) as raised:
         reward(texts("a", text))
-    assert f"Function bad: rewards.functions.bad {WRONG[text]}, at rows.jsonl:2; the samples are in" in str(raised.value)
+    said = f"Function bad: rewards.functions.bad {WRONG[text]}, at rows.jsonl:2; the samples are in"
+    assert str(raised.value).startswith(said)
     assert isinstance(raised.value.__cause__, ValueError) is (text == "raise")
     assert json.loads((tmp_path / "failures" / "bad.jsonl").read_text())["completion"] == text
 
 
 @pytest.mark.parametrize(
-    ("function", "sentence"), [("count", "returned 3 results, expected 2"), ("mean", "returned 2.0, expected a list of 2 numbers")]
+    ("function", "sentence"),
+    [("count", "returned 3 results, expected 2"), ("mean", "returned 2.0, expected a list of 2 numbers")],
 )
 def test_a_wrong_number_of_results_fails_the_whole_call(function, sentence):
     found = Function(f"rewards.functions.{function}", on_error="skip")(texts("more", "a"))
@@ -171,7 +184,9 @@ def test_a_hang_and_a_death_end_in_the_policy_and_the_others_go_on(tmp_path):
     found = reward(texts("a", "hang", "abc", "die", "raise", "ab"))
     agree(found.total, [1.0, -1.0, 3.0, -1.0, -1.0, 2.0])
     errors = [json.loads(line)["error"] for line in (tmp_path / "kept").open()]
-    assert errors == ["did not return within 2 s", "ended its process with exit code 3", "raised ValueError: no such word"]
+    assert errors == [
+        "did not return within 2 s", "ended its process with exit code 3", "raised ValueError: no such word",
+    ]
 
 
 def test_a_hang_ends_the_run_where_it_is_to():
@@ -189,9 +204,23 @@ def test_workers_share_a_batch_by_whole_groups_and_give_the_same():
 
 
 def test_workers_are_other_processes_that_stay():
-    reward = Function("rewards.functions.process", batched=False, workers=1)
+    reward = Function("rewards.functions.process", workers=1)
     first, second = totals(reward, "a", "b").tolist(), totals(reward, "a").tolist()
     assert set(first) == set(second) and os.getpid() not in first
+    assert totals(copy.deepcopy(reward), "a").tolist() not in (first[:1], [os.getpid()])
+
+
+def test_a_worker_ends_with_its_pool_and_one_that_was_killed_is_replaced():
+    reward = Function("rewards.functions.process", workers=1)
+    first = int(totals(reward, "a"))
+    os.kill(first, signal.SIGKILL)
+    os.waitid(os.P_PID, first, os.WEXITED | os.WNOWAIT)
+    second = int(totals(reward, "a"))
+    assert second != first
+    del reward
+    gc.collect()
+    with pytest.raises(ProcessLookupError):
+        os.kill(second, 0)
 
 
 # ---- coroutines
@@ -203,7 +232,8 @@ def test_coroutines_run_together():
 
 
 def test_a_coroutine_that_hangs_or_raises(tmp_path):
-    reward = Function("rewards.functions.stuck", batched=False, timeout=2.0, on_error="skip", failures=str(tmp_path / "kept"))
+    kept = str(tmp_path / "kept")
+    reward = Function("rewards.functions.stuck", batched=False, timeout=2.0, on_error="skip", failures=kept)
     agree(totals(reward, "a", "hang", "raise", "abc"), [1.0, math.nan, math.nan, 3.0])
     errors = [json.loads(line)["error"] for line in (tmp_path / "kept").open()]
     assert errors == ["did not return within 2 s", "raised ValueError: no such word"]

@@ -52,7 +52,7 @@ def test_what_is_no_probability_ends_in_the_policy(policy, expected, tmp_path):
     agree(judge(texts("aa", "aaaa"), texts("a", "a")), [1.0, expected])
     (line,) = map(json.loads, (tmp_path / "kept").open())
     assert line["error"] == "returned 3, expected a probability" and (line["first"], line["second"]) == ("aaaa", "a")
-    with pytest.raises(RuntimeError, match="FunctionJudge gaps: rewards.functions.gaps returned 3, expected a probability"):
+    with pytest.raises(RuntimeError, match="FunctionJudge gaps: rewards.functions.gaps returned 3, expected a prob"):
         FunctionJudge("rewards.functions.gaps")(texts("aaaa"), texts("a"))
 
 

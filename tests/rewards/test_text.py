@@ -57,7 +57,9 @@ def test_other_tags_and_what_follows_them():
         Tags(("think", "think"))
 
 
-@pytest.mark.parametrize(("tokens", "expected"), [(1, 0), (80, 0), (81, -1 / 20), (90, -1 / 2), (100, -1), (101, -1), (500, -1)])
+@pytest.mark.parametrize(
+    ("tokens", "expected"), [(1, 0), (80, 0), (81, -1 / 20), (90, -1 / 2), (100, -1), (101, -1), (500, -1)]
+)
 def test_the_penalty_of_length_is_equation_13_of_dapo(tokens, expected):
     assert LengthPenalty(100, 20)([long(tokens)]).total.item() == pytest.approx(expected)
     assert LengthPenalty(100, 20, scale=3.0)([long(tokens)]).total.item() == pytest.approx(3 * expected)
