@@ -6,7 +6,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from transformers.cache_utils import DynamicCache, DynamicLayer, LinearAttentionCacheLayerMixin
+from transformers.cache_utils import DummyLayer, DynamicCache, DynamicLayer, LinearAttentionCacheLayerMixin
 
 
 class Reserved(DynamicLayer):
@@ -57,6 +57,11 @@ def has_states(cache: DynamicCache) -> bool:
     return any(isinstance(layer, LinearAttentionCacheLayerMixin) for layer in cache.layers)
 
 
+def is_used(cache: DynamicCache) -> bool:
+    """Whether every layer that should hold something does, after a forward."""
+    return all(_holds(layer) for layer in cache.layers if not isinstance(layer, DummyLayer))
+
+
 def length_of(cache: DynamicCache) -> int | None:
     """Tokens that are held; None where no layer of attention counts them."""
     counted = [layer.get_seq_length() for layer in cache.layers if isinstance(layer, DynamicLayer)]
@@ -70,6 +75,13 @@ def remaining(done: Tensor) -> Tensor:
     gaps = done[: len(alive)].nonzero()[:, 0]
     order[gaps] = alive[len(alive) - len(gaps) :]
     return order
+
+
+def _holds(layer: Any) -> bool:
+    states = not isinstance(layer, LinearAttentionCacheLayerMixin) or any(
+        [*layer.is_conv_states_initialized.values(), *layer.is_recurrent_states_initialized.values()]
+    )
+    return states and (not isinstance(layer, DynamicLayer) or layer.is_initialized)
 
 
 def _spread(given: Tensor, rows: Tensor, tokens: int) -> Tensor:

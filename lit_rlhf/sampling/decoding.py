@@ -4,23 +4,34 @@ from __future__ import annotations
 
 import dataclasses
 import inspect
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 
 import torch
 from torch import Tensor
 from transformers.cache_utils import DynamicCache
 
-from lit_rlhf.components.language_model import LanguageModel
+from lit_rlhf.components.language_model import LanguageModel, refuse_other_size
 from lit_rlhf.errors import InputError
 from lit_rlhf.functional import linear_logps
 from lit_rlhf.functional.linear_logps import chunks
-from lit_rlhf.sampling.cache import has_states, length_of, reserve
+from lit_rlhf.sampling.cache import has_states, is_used, length_of, reserve
+
+
+def empty_cache(model: LanguageModel) -> DynamicCache:
+    """Transformers' general cache for this model.
+
+    Raises:
+        InputError: the model does not use it, or has no attention that would count its tokens.
+    """
+    cache = DynamicCache(config=model.base.config)
+    if "past_key_values" not in _arguments(model) or length_of(cache) is None:
+        raise _other_cache(model)
+    return cache
 
 
 def accepts_padding(model: LanguageModel) -> bool:
     """Whether prompts of several lengths can share a batch: positions can be told, and no state runs over all tokens."""
-    named = inspect.signature(model.backbone.forward).parameters
-    return "position_ids" in named and not has_states(DynamicCache(config=model.base.config))
+    return "position_ids" in _arguments(model) and not has_states(empty_cache(model))
 
 
 class Stream:
@@ -38,9 +49,9 @@ class Stream:
     """
 
     def __init__(self, model: LanguageModel, ids: Tensor, lengths: Tensor, rows: Tensor, tokens: int) -> None:
-        self.model, self.cache = model, DynamicCache(config=model.base.config)
+        self.model, self.cache = model, empty_cache(model)
         self.length = ids.shape[1]
-        self.told = "position_ids" in inspect.signature(model.backbone.forward).parameters
+        self.told = "position_ids" in _arguments(model)
         shift = self.length - lengths
         self.mask = None
         if bool((shift > 0).any()):
@@ -70,11 +81,8 @@ class Stream:
         out = self.model.backbone(
             input_ids=ids, attention_mask=None if mask is None else mask.long(), past_key_values=self.cache, use_cache=True, **told
         )
-        if length_of(self.cache) != before + ids.shape[1]:
-            raise InputError(
-                f"model.sampler: {type(self.model.base).__name__} keeps its cache in a way of its own, which NativeSampler "
-                "does not know; use HFSampler"
-            )
+        if length_of(self.cache) != before + ids.shape[1] or not is_used(self.cache):
+            raise _other_cache(self.model)
         return out.last_hidden_state[:, -1]
 
 
@@ -88,6 +96,8 @@ class Mixed:
 
     def __init__(self, streams: Sequence[Stream], weights: Sequence[float]) -> None:
         self.streams, self.weights = tuple(streams), tuple(weights)
+        for stream in self.streams[1:]:
+            refuse_other_size(self.streams[0].model, stream.model)
         self._heads = [one.model.form.projected(one.model.output_head, one.hidden[:0]) for one in self.streams]
 
     def logits(self) -> Iterator[tuple[slice, Tensor]]:
@@ -112,3 +122,14 @@ class Mixed:
         hidden = self.streams[index].hidden[rows]
         hidden = hidden if form.before == 1.0 else hidden * form.before
         return dataclasses.replace(head, hidden=hidden.to(head.weight.dtype)).logits()
+
+
+def _arguments(model: LanguageModel) -> Collection[str]:
+    return inspect.signature(model.backbone.forward).parameters.keys()
+
+
+def _other_cache(model: LanguageModel) -> InputError:
+    return InputError(
+        f"model.sampler: {type(model.base).__name__} keeps its cache in a way of its own, which NativeSampler does not know; "
+        "use HFSampler"
+    )
