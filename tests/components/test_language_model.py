@@ -10,6 +10,7 @@ from lit_rlhf.components.language_model import LanguageModel
 from lit_rlhf.components.lora import LoRA
 from lit_rlhf.errors import InputError
 from lit_rlhf.functional import linear_logps
+from lit_rlhf.types import Kept, Law
 
 NAMES = list(ARCHITECTURES)
 
@@ -204,3 +205,44 @@ def test_neither_source_nor_config_is_refused():
         LanguageModel()
     with pytest.raises(InputError, match="model_type is missing"):
         LanguageModel(config={"hidden_size": 8})
+
+
+def test_log_probs_under_a_law_come_from_the_same_states():
+    found, given = model("gemma2"), sequences()
+    count, passes = len(given.completion_ids), []
+    lengths = torch.tensor([3, 0] * count)[:count]
+    draw = torch.Generator().manual_seed(2)
+    sets = [
+        sorted({int(target), *torch.randperm(VOCABULARY, generator=draw)[: size - 1].tolist()}) if size else []
+        for target, size in zip(given.completion_ids, lengths.tolist(), strict=True)
+    ]
+    kept = Kept(torch.tensor([token for one in sets for token in one]), torch.tensor([len(one) for one in sets]))
+    found.net.model.register_forward_hook(lambda *_: passes.append(1))
+    plain = found.token_logps(given, entropy=True)
+    once = len(passes)
+    scored = found.token_logps(given, entropy=True, law=Law(0.5, kept))
+    assert len(passes) == 2 * once and plain.acting is None
+    assert torch.equal(scored.values, plain.values) and torch.equal(scored.entropy, plain.entropy)
+    with torch.no_grad():
+        logits = dense(found.net, given) / 0.5
+        for row, one in zip(logits, sets, strict=True):
+            row[[token for token in range(VOCABULARY) if one and token not in one]] = -torch.inf
+    expected = logits.log_softmax(-1).gather(1, given.completion_ids[:, None])[:, 0]
+    torch.testing.assert_close(scored.acting, expected, atol=1e-5, rtol=1e-5)
+    hidden = found.hidden(given)
+    passes.clear()
+    assert torch.equal(found.token_logps(given, law=Law(0.5, kept), hidden=hidden).acting, scored.acting) and not passes
+    scored.acting.sum().backward()
+    assert all(weight.grad.isfinite().all() for weight in found.parameters() if weight.grad is not None)
+
+
+def test_the_kl_over_the_vocabulary():
+    policy, other, given = model("gemma2"), model("gpt2", seed=1), sequences()
+    found = policy.token_kl(given, other)
+    logps, others = dense(policy.net, given), dense(other.net, given)
+    torch.testing.assert_close(found, (logps.exp() * (logps - others)).sum(-1), atol=1e-5, rtol=1e-5)
+    assert not found.requires_grad and not policy.token_kl(given, policy).any()
+    with pytest.raises(InputError, match="has 23 tokens and that of the reference 29"):
+        wide = LanguageModel(config=config(vocab_size=29))
+        wide.build()
+        policy.token_kl(given, wide)

@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from components.tiny import config, make_run, model, sequences, spread
+from components.tiny import config, dense, make_run, model, sequences, spread
 
 from lit_rlhf.components.actor import Actor
 from lit_rlhf.components.cached import Cached
@@ -48,6 +48,20 @@ def test_equal_at_the_start_and_unmoved_by_training(name, tmp_path, monkeypatch)
     spread(part.train().model.net)
     assert torch.equal(reference.token_logps(sequences()), start)
     assert (part.token_logps(sequences()).values - start).abs().max() > 0.1
+
+
+@pytest.mark.parametrize("name", REFERENCES)
+def test_the_kl_of_the_policy_over_the_vocabulary(name, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    kind, options = REFERENCES[name]
+    part, reference = fresh(**options), kind()
+    reference.build(part)
+    start = dense(part.eval().model.net, sequences())
+    torch.testing.assert_close(reference.token_kl(part, sequences()), torch.zeros(len(start)), atol=1e-6, rtol=0)
+    spread(part.model.net)
+    logps, found = dense(part.model.net, sequences()), reference.token_kl(part, sequences())
+    torch.testing.assert_close(found, (logps.exp() * (logps - start)).sum(-1), atol=1e-5, rtol=1e-4)
+    assert found.min() > 0 and not found.requires_grad
 
 
 @pytest.mark.parametrize("name", REFERENCES)

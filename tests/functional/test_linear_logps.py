@@ -60,6 +60,73 @@ def test_gradients_are_those_of_finite_differences():
     )
 
 
+SETS = [[0, 3, 10], [], list(range(V)), [2], [1, 4, 5, 9], [], [7, 8]]
+"""Of every row; an empty one stands for all tokens."""
+
+
+def kept_by(targets, outside=()):
+    """Every row's set with its target in it, but for the rows `outside`."""
+    sets = [
+        (sorted({*kept, target} - ({target} if row in outside else set())) if kept else [])
+        for row, (kept, target) in enumerate(zip(SETS, targets.tolist(), strict=True))
+    ]
+    ids = torch.tensor([token for kept in sets for token in kept], dtype=torch.int32)
+    return sets, {"kept_ids": ids, "kept_lengths": torch.tensor([len(kept) for kept in sets])}
+
+
+def dense_law(hidden, weight, bias, targets, sets, temperature, softcap=None, scale=1.0):
+    """Every logit at once, those outside a row's set at minus infinity."""
+    logits = scale * (hidden @ weight.T + (0 if bias is None else bias))
+    logits = (logits if softcap is None else softcap * torch.tanh(logits / softcap)) / temperature
+    barred = torch.tensor([[bool(kept) and token not in kept for token in range(V)] for kept in sets])
+    logps = logits.masked_fill(barred, -torch.inf).log_softmax(-1)
+    probability = logps.exp()
+    entropy = -torch.where(barred, 0.0, probability * torch.where(barred, 0.0, logps)).sum(-1)
+    return logps[torch.arange(len(targets)), targets], entropy, probability.square().sum(-1).log()
+
+
+@pytest.mark.parametrize("form", FORMS, ids=str)
+@pytest.mark.parametrize(("chunk", "temperature"), [(1, 0.7), (3, 1.0), (T, 1.6), (None, 0.5)])
+def test_a_law_equals_the_dense_computation(form, chunk, temperature):
+    form = dict(form)
+    hidden, weight, bias, targets = inputs(bias=form.pop("bias", False))
+    leaves = [leaf for leaf in (hidden, weight, bias) if leaf is not None]
+    sets, kept = kept_by(targets)
+    law = {"temperature": temperature, **kept, "chunk_size": chunk, "entropy": True, "collision": True}
+    found = linear_logps(hidden, weight, targets, bias, **law, **form)
+    expected = dense_law(hidden, weight, bias, targets, sets, temperature, **form)
+    for ours, theirs in zip(found, expected, strict=True):
+        assert torch.allclose(ours, theirs, rtol=1e-11, atol=1e-13)
+    mix = torch.linspace(-1, 2, T, dtype=torch.float64)
+    slopes = [
+        torch.autograd.grad((mix * one[0] - 0.3 * mix * one[1]).sum(), leaves) for one in (found, expected)
+    ]  # fmt: skip
+    for ours, theirs in zip(*slopes, strict=True):
+        assert torch.allclose(ours, theirs, rtol=1e-9, atol=1e-12)
+
+
+def test_gradients_of_a_law_are_those_of_finite_differences():
+    hidden, weight, bias, targets = inputs(bias=True)
+    law = {"temperature": 0.6, **kept_by(targets)[1]}
+    assert torch.autograd.gradcheck(
+        lambda h, w, b: linear_logps(h, w, targets, b, softcap=2.0, chunk_size=2, entropy=True, **law)[:2],
+        (hidden, weight, bias),
+    )
+
+
+def test_a_target_outside_its_set_is_impossible_and_has_no_gradient():
+    hidden, weight, _, targets = inputs()
+    outside = (0, 4)
+    sets, kept = kept_by(targets, outside)
+    values = linear_logps(hidden, weight, targets, chunk_size=2, **kept)[0]
+    assert values.isneginf().nonzero()[:, 0].tolist() == list(outside)
+    values.sum().backward()
+    inside = torch.tensor([row for row in range(T) if row not in outside])
+    own = [leaf.detach().requires_grad_() for leaf in (hidden, weight)]
+    dense_law(*own, None, targets, sets, 1.0)[0][inside].sum().backward()
+    assert torch.allclose(hidden.grad[inside], own[0].grad[inside]) and hidden.grad.isfinite().all()
+
+
 def test_only_what_asks_for_a_gradient_gets_one():
     hidden, weight, bias, targets = inputs(bias=True)
     for wanted in (hidden, weight, bias):
