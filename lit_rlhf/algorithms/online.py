@@ -21,6 +21,7 @@ from lit_rlhf.algorithms import minibatches as plan
 from lit_rlhf.algorithms.base import Algorithm, Strand
 from lit_rlhf.algorithms.collection import ATTEMPTS, collect, scatter_tokens
 from lit_rlhf.algorithms.evaluating import evaluate
+from lit_rlhf.algorithms.gauge import aim, gauge_line, measured, obstacle
 from lit_rlhf.algorithms.opponents import Opponent
 from lit_rlhf.algorithms.pairing import Collected, Pairs, RewardPairs
 from lit_rlhf.algorithms.ptx import Ptx
@@ -170,6 +171,7 @@ class OnlineAlgorithm(Algorithm):
         if self.trainer.is_global_zero:
             print(f"  sampler: {self.sampler.describe(self.actor.model)}")
             print(f"  in validation: {self.val_sampler.describe(self.actor.model)}")
+            print(f"  gauge: {gauge_line(self)}")
 
     def planned_updates(self) -> float:
         steps, trainer = self.trainer.max_steps, self.trainer
@@ -220,6 +222,8 @@ class OnlineAlgorithm(Algorithm):
         done = credited(scored.rollout, self.credit)
         self.recorder.add_metrics(done.metrics, of_credit(done.rollout))
         scored = dataclasses.replace(scored, rollout=done.rollout)
+        if not obstacle(self):
+            self.recorder.add_metrics(measured(done.rollout, aim(self)))
         if self.replay is not None:
             scored = self.replay.mixed(scored, self.recorder)
         return (self.pairs(scored) if self.paired else scored.rollout), scored.index

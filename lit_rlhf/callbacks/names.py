@@ -11,6 +11,7 @@ import torch
 from lightning.pytorch import LightningModule, Trainer
 
 from lit_rlhf.algorithms.composition import SAMPLED, available_fields
+from lit_rlhf.algorithms.gauge import obstacle
 from lit_rlhf.algorithms.metrics import metric_name
 from lit_rlhf.algorithms.recording import logged_as, named
 from lit_rlhf.components.soft_q import SoftStates
@@ -42,6 +43,7 @@ ROLLOUT = (
     "rollout/first_ratio_error", "rollout/resampled_groups", "rollout/staleness", "rollout/replayed", "rollout/tokens",
     "reward/total", "reward/total_std", "reward/skipped",
 )
+GAUGE = ("udrra/kl_to_target", "udrra/kl_to_target_exponential", "udrra/effective_samples", "udrra/unreliable")
 SAMPLING = ("perf/share_generate", "perf/share_score", "perf/share_other", "perf/sampled_per_second")
 
 
@@ -109,7 +111,7 @@ def sampled_names(module: Any) -> frozenset[str]:
     ks = [2**power for power in range(module.val_samples.bit_length())] if module.reward.verifiable else []
     divergence = ("kl", "kl_per_token") if module.reference is not None else ()
     validation = {f"val/{name}" for name in ("reward", "length", "finished", "sampled_length", *divergence, *(f"pass@{k}" for k in ks))}
-    return frozenset({*ROLLOUT, *steps, *validation})
+    return frozenset({*ROLLOUT, *steps, *validation, *(GAUGE if not obstacle(module) else ())})
 
 
 def _batch_of_credit(module: Any) -> Rollout:

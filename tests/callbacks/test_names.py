@@ -24,6 +24,7 @@ from lit_rlhf.credit.base import CreditStep
 from lit_rlhf.credit.temporal import RewardToGo
 from lit_rlhf.losses.base import LossHead, Wrapper
 from lit_rlhf.losses.policy import ClippedSurrogate
+from lit_rlhf.sampling.native import NativeSampler
 
 PAGE = Path(lit_rlhf.callbacks.__file__).with_name("README.md")
 
@@ -53,6 +54,7 @@ def sampling(*credit):
     """The same of one that samples, with a reward that is right or wrong, two completions of each prompt, and an opponent."""
     module = composition(ClippedSurrogate())
     module.samples, module.credit, module.opponent, module.val_samples = True, credit, object(), 2
+    module.group_size, module.sampler, module.paired, module.pairs = 2, NativeSampler(), False, None
     module.reward, module.watch = SimpleNamespace(verifiable=True), lambda *seen: (*watched(*seen), *of_ratio(*seen))
     return module
 
