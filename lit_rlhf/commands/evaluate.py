@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import sys
 import time
 from collections.abc import Sequence
@@ -47,8 +48,8 @@ def _folder(out: str | None, name: str) -> Path:
         InputError: it has files.
     """
     if out is None:
-        taken = {path.name for path in FOLDER.glob(f"{name}*")}
-        return FOLDER / next(one for one in (name, *(f"{name}-{n}" for n in range(2, len(taken) + 3))) if one not in taken)
+        names = itertools.chain([name], (f"{name}-{number}" for number in itertools.count(2)))
+        return next(folder for one in names if not (folder := FOLDER / one).exists())
     folder = Path(out)
     if folder.is_file() or folder.is_dir() and any(folder.iterdir()):
         raise InputError(f"--out={out}: exists already; name a new folder, or remove this one")

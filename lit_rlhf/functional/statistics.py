@@ -1,4 +1,4 @@
-"""Means, shares and pass@k with intervals, where prompts are the independent units and have several completions each."""
+"""Means, shares and pass@k with intervals: prompts are the independent units, with several completions each."""
 
 from __future__ import annotations
 
@@ -41,7 +41,9 @@ def pass_at_k(right: Tensor, drawn: Tensor, k: int) -> Tensor:
     return torch.where(drawn >= k, 1.0 - none_right, torch.nan)
 
 
-def mean_estimate(total: Tensor, weight: Tensor, level: float = LEVEL, resamples: int = 2000, seed: int = 0) -> Estimate:
+def mean_estimate(
+    total: Tensor, weight: Tensor, level: float = LEVEL, resamples: int = 2000, seed: int = 0
+) -> Estimate:
     """sum_x total_x / sum_x weight_x over prompts x, with a percentile bootstrap over prompts.
 
     With the sums over a prompt's completions as `total` and their number as `weight` this is the mean over completions,

@@ -1,7 +1,9 @@
-"""Policies side by side: a tuned model of the built-in task against the shipped one, whose numbers are known exactly."""
+"""Policies side by side: a moved model of the built-in task against the shipped one, by exact numbers."""
 
 import contextlib
 import json
+import re
+import shlex
 import shutil
 from pathlib import Path
 
@@ -12,6 +14,7 @@ from components.tiny import config, make_run
 from matplotlib.image import imread
 from tokens import byte_tokenizer
 
+import lit_rlhf
 from lit_rlhf.cli import main as command_line
 from lit_rlhf.commands.evaluate import main
 from lit_rlhf.components.actor import Actor
@@ -90,7 +93,8 @@ def test_what_is_written_agrees(place, capsys):
     assert {path.name for path in Path("three").iterdir()} == {
         "table.txt", "evaluation.json", "completions.jsonl", "measures.png", "frontier.png",
     }
-    assert len(lines) == 3 * 16 * 2 and {line["policy"] for line in lines} == {"runs/tuned:best", "runs/tuned:last", BASE}
+    assert len(lines) == 3 * 16 * 2
+    assert {line["policy"] for line in lines} == {"runs/tuned:best", "runs/tuned:last", BASE}
     assert found["checkpoints"]["runs/tuned:best"].endswith("best-val_loss.ckpt")
     assert "policy" in (Path("three") / "table.txt").read_text() and imread("three/frontier.png").shape[1] == 900
     order = [found["policies"][policy]["reward"]["value"] for policy in found["policies"]]
@@ -102,15 +106,17 @@ def test_what_is_written_agrees(place, capsys):
         base = [line for line in lines if line["policy"] == BASE]
         for line, other in zip(own, base, strict=True):
             assert line["prompt"] == other["prompt"] and line["row"] == other["row"]
-            assert policy == BASE or line["win"] == (1 + (line["reward"] > other["reward"]) - (line["reward"] < other["reward"])) / 2
+            gap = line["reward"] - other["reward"]
+            assert policy == BASE or line["win"] == (1.0 if gap > 0 else 0.0 if gap < 0 else 0.5)
 
 
 def test_the_batch_changes_nothing_and_the_seed_does(place):
-    one, lines = evaluated("runs/tuned", "--limit=12", "--samples=2", "--data.batch_size=64", out="whole")
-    cut, again = evaluated("runs/tuned", "--limit=12", "--samples=2", "--data.batch_size=5", "--data.micro_batch_tokens=16", out="parts")
+    few = ("runs/tuned", "--limit=12", "--samples=2")
+    _, lines = evaluated(*few, "--data.batch_size=64", out="whole")
+    _, again = evaluated(*few, "--data.batch_size=5", "--data.micro_batch_tokens=16", out="parts")
     for line, other in zip(lines, again, strict=True):
         assert line["completion"] == other["completion"] and line["kl"] == pytest.approx(other["kl"], abs=1e-5)
-    _, other = evaluated("runs/tuned", "--limit=12", "--samples=2", "--sampler.seed=1", out="seed")
+    _, other = evaluated(*few, "--sampler.seed=1", out="seed")
     assert [line["completion"] for line in lines] != [line["completion"] for line in other]
 
 
@@ -130,43 +136,41 @@ def byte_model(folder, *words):
     torch.manual_seed(len(words))
     tokenizer = byte_tokenizer(*words)
     tokenizer.save_pretrained(folder / "tokenizer")
-    model = LanguageModel(config=config(vocab_size=len(tokenizer), eos_token_id=tokenizer.eos_token_id), tokenizer=str(folder / "tokenizer"))
+    shape = config(vocab_size=len(tokenizer), eos_token_id=tokenizer.eos_token_id)
+    model = LanguageModel(config=shape, tokenizer=str(folder / "tokenizer"))
     model.build()
     model.save(folder / "model")
     return str(folder / "model")
 
 
+def prompts_of(folder, *rows):
+    """The option that names a file of these rows."""
+    (folder / "p.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return f"--prompts={folder / 'p.jsonl'}", f"--data.cache_dir={folder}"
+
+
 def test_policies_of_other_tokens_are_compared_as_text(place, tmp_path):
-    Path(tmp_path / "p.jsonl").write_text("".join(json.dumps({"prompt": f"{n} +", "answer": "Q"}) + "\n" for n in range(3)))
+    rows = prompts_of(tmp_path, *({"prompt": f"{number} +", "answer": "Q"} for number in range(3)))
     one, two = byte_model(tmp_path / "one"), byte_model(tmp_path / "two", "hello", "there")
-    arguments = (f"--prompts={tmp_path / 'p.jsonl'}", f"--reward={MADE_UP}.Words", "--max_new_tokens=5", f"--data.cache_dir={tmp_path}")
-    found, lines = evaluated(one, two, *arguments, out=tmp_path / "out")
+    found, lines = evaluated(one, two, *rows, f"--reward={MADE_UP}.Words", "--max_new_tokens=5", out=tmp_path / "out")
     assert found["baseline"] == one and "different tokens" in found["notes"][0]
-    assert {"reward", "gain", "win_rate", "reward/half"} <= found["policies"][two].keys() and "kl" not in found["policies"][two]
+    assert {"reward", "gain", "win_rate", "reward/half"} <= found["policies"][two].keys()
+    assert "kl" not in found["policies"][two]
     assert [line["prompt"] for line in lines[::4]] == ["0 +", "1 +", "2 +"] * 2
     assert not (tmp_path / "out" / "frontier.png").exists()
 
 
 def test_pass_at_k_and_columns_of_the_file(place, tmp_path):
-    Path(tmp_path / "p.jsonl").write_text("".join(json.dumps({"prompt": "x", "answer": ""}) + "\n" for _ in range(2)))
+    rows = prompts_of(tmp_path, {"prompt": "x", "answer": ""}, {"prompt": "y", "answer": "no such beginning"})
     model = byte_model(tmp_path / "one")
-    found, _ = evaluated(
-        model, f"--prompts={tmp_path / 'p.jsonl'}", f"--reward={MADE_UP}.Right", "--samples=2", f"--data.cache_dir={tmp_path}",
-        out=tmp_path / "out",
-    )
-    assert found["policies"][model]["pass@1"]["value"] == found["policies"][model]["pass@2"]["value"] == 1.0
+    found, _ = evaluated(model, *rows, f"--reward={MADE_UP}.Right", "--samples=2", out=tmp_path / "out")
+    assert found["policies"][model]["pass@1"]["value"] == found["policies"][model]["pass@2"]["value"] == 0.5
 
 
 def test_a_failure_leaves_nothing(place):
     with pytest.raises(LookupError):
         main(["runs/tuned", f"--reward={MADE_UP}.Broken", "--limit=4", "--out=broken"])
     assert not [path for path in Path().iterdir() if "broken" in path.name]
-
-
-def test_folders_are_numbered(place):
-    for name in ("tuned", "tuned-2"):
-        main(["runs/tuned", "--limit=4", "--samples=1"])
-        assert (Path("runs/evaluations") / name / "evaluation.json").is_file()
 
 
 @pytest.mark.parametrize("arguments, sentence", [
@@ -180,7 +184,7 @@ def test_folders_are_numbered(place):
     (["runs/tuned", "--prompts=empty.jsonl"], "empty.jsonl"),
     (["runs/tuned", "--prompts=p.jsonl", "--split=val"], "--split=val: --prompts takes the place of a split"),
     (["runs/tuned", "--data.val_size=0"], "--split=val: the configuration has no validation prompts"),
-    (["runs/tuned", "--reward=ReviewRewrad"], "--reward=ReviewRewrad: there is no Reward ReviewRewrad; did you mean ReviewReward"),
+    (["runs/tuned", "--reward=ReviewRewrad"], "there is no Reward ReviewRewrad; did you mean ReviewReward"),
     (["runs/tuned", "--sampler.temprature=1"], "--sampler.temprature=1: NativeSampler has no argument temprature"),
     (["runs/tuned", "--max_new_tokens=0"], "max_new_tokens is 0"),
     (["runs/tuned", "--sampler.stop=[é]"], "stop"),
@@ -200,8 +204,20 @@ def test_a_reward_model_is_no_policy(place, tmp_path):
     model = RewardModel(BASE)
     model.build()
     run = make_run(tmp_path / "runs" / "rm", "reward", model)
-    with pytest.raises(InputError, match="trained a reward model, and a policy is expected"):
+    with pytest.raises(InputError, match="trained a reward model, expected a policy"):
         main([run, "--config=ppo"])
+
+
+def test_the_commands_of_the_page(place):
+    """On fewer prompts, with the tuned model in the place of the runs that it names."""
+    page = (Path(lit_rlhf.__file__).parent / "commands" / "README.md").read_text(encoding="utf-8")
+    (block,) = re.findall(r"```sh\n(.*?)```", page, re.DOTALL)
+    for run in ("ppo", "dpo"):
+        shutil.copytree("runs/tuned", f"runs/{run}")
+    for line in block.splitlines():
+        assert command_line([*shlex.split(line, comments=True)[3:], "--limit=8"]) == 0, line
+    numbered = {path.parent.name for path in Path("runs/evaluations").glob("*/evaluation.json")}
+    assert numbered == {"ppo", "ppo-best", "dpo", "dpo-2"}
 
 
 def test_help(capsys):

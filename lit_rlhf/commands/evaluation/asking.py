@@ -10,7 +10,7 @@ from typing import Any
 from lit_rlhf.errors import InputError
 
 OPTIONS = {
-    "--config C": "data, model.reward and model.sampler come from it; without it from the first run's own configuration",
+    "--config C": "gives data, model.reward and model.sampler; without it the first run's own configuration does",
     "--prompts FILE": "prompts of a file or hub data set, instead of the validation rows",
     "--split val|test": "whose prompts (default: val)",
     "--limit N": "the first N prompts (default: all)",
@@ -28,7 +28,7 @@ OPTIONS = {
     "--key=value": "over the configuration, as in --data.batch_size=8",
 }
 DTYPES = ("float32", "bfloat16", "float16")
-_OWN = {"prompts": str, "split": str, "limit": int, "samples": int, "baseline": str, "dtype": str, "device": str, "out": str}
+_OWN = dict.fromkeys(("prompts", "split", "baseline", "dtype", "device", "out"), str) | {"limit": int, "samples": int}
 _SHORT = {"temperature": "sampler.temperature", "max_new_tokens": "sampler.max_new_tokens"}
 _PARTS = ("config", "reward", "judge", "sampler", "model", "data", "vars", "trainer", "run", "seed_everything")
 
@@ -82,7 +82,8 @@ def asked(arguments: Sequence[str]) -> Asked:
             configuration.append(f"--{_SHORT.get(key, key)}={value}")
         else:
             near = difflib.get_close_matches(key, [*_OWN, *_SHORT, *_PARTS], n=1)
-            raise InputError(f"--{key}: no such option{f'; did you mean --{near[0]}?' if near else '; --help lists them'}")
+            hint = f"did you mean --{near[0]}?" if near else "--help lists them"
+            raise InputError(f"--{key}: no such option; {hint}")
     named = any(word.startswith("--config=") for word in configuration)
     if "prompts" in own and own.setdefault("split", "test") != "test":
         raise InputError(f"--split={own['split']}: --prompts takes the place of a split; leave one of them out")
@@ -129,8 +130,9 @@ def usage() -> str:
     width = max(map(len, OPTIONS))
     rows = [f"  {option:<{width}}  {meaning}" for option, meaning in OPTIONS.items()]
     return "\n".join([
-        "python -m lit_rlhf evaluate POLICY [POLICY ...] [options]: policies and checkpoints side by side on the same prompts",
-        "", "POLICY is a run (runs/ppo, its best checkpoint where one is monitored), runs/ppo:best, runs/ppo:last, a folder or a",
-        "hub name. The reward of their completions, win rate against a baseline, KL to it, length and diversity, each with a 95 %",
-        "interval over prompts: a table, evaluation.json, pictures, and completions.jsonl.", "", *rows,
+        "python -m lit_rlhf evaluate POLICY [POLICY ...] [options]: policies side by side on the same prompts", "",
+        "POLICY is a run (runs/ppo: its best checkpoint where one is monitored, else its last), runs/ppo:best,",
+        "runs/ppo:last, a folder or a hub name. Reward of their completions, win rate against a baseline, KL to it, length",
+        "and diversity, each with a 95 % interval over prompts: a table, evaluation.json, pictures, completions.jsonl.",
+        "", *rows,
     ])

@@ -31,9 +31,9 @@ def unique(texts: Sequence[str]) -> float | None:
 
 
 def similarity(texts: Sequence[str]) -> float | None:
-    """The mean over pairs of texts of 2 |A and B| / (|A| + |B|), A and B their multisets of words; None for a single one.
+    """The mean over pairs of texts of 2 |A and B| / (|A| + |B|), A and B their multisets of words.
 
-    1: the same words in every text; 0: no word in common.
+    1: the same words in every text; 0: no word in common; None for a single text.
     """
     bags = [Counter(words(text)) for text in texts]
     found = [_overlap(one, other) for one, other in itertools.combinations(bags, 2)]

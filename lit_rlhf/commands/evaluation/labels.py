@@ -31,7 +31,7 @@ def label(axes: Axes, points: Mapping[str, tuple[float, float]]) -> None:
 
 
 def _placed(axes: Axes, name: str, point: tuple[float, float], taken: list[Bbox]) -> Bbox:
-    """Writes one name and gives the box it takes, in dots; where all places are covered the least covered one is taken."""
+    """Writes one name at the first free place, or the least covered one, and gives the box it takes, in dots."""
     text = axes.annotate(name, point, xytext=(0, 0), textcoords="offset points", fontsize=10, va="center")
     text.set_in_layout(False)
     places = [(distance, *side) for distance in _DISTANCES for side in _SIDES]

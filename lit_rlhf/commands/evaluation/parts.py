@@ -36,6 +36,11 @@ class Parts:
     sampler: Any
     judge: Any | None
 
+    @property
+    def judging(self) -> list[Any]:
+        """The reward, and the judge where there is one."""
+        return [self.reward] if self.judge is None else [self.reward, self.judge]
+
 
 def composition(asked: Asked) -> Composed:
     """The configuration that is named, or that of the first run among the policies, with the overrides.
@@ -49,8 +54,8 @@ def composition(asked: Asked) -> Composed:
     default = next((file for file in runs if file.is_file()), None)
     if not asked.configured and default is None and asked.prompts is None:
         raise InputError(
-            f"--config: none is given, and none of {', '.join(asked.policies)} is a run with a configuration of its own; name "
-            "one for its data, reward and sampler, or give --prompts and --reward"
+            f"--config: none is given, and none of {', '.join(asked.policies)} is a run with a configuration; name one "
+            "for its data, reward and sampler, or give --prompts and --reward"
         )
     return compose(asked.configuration, default)
 
@@ -73,7 +78,7 @@ def refuse_no_policy(source: str, key: str) -> None:
     except InputError as error:
         raise InputError(f"{key} {error}") from error
     if part != "actor":
-        raise InputError(f"{key} {source}: the run trained a reward model, and a policy is expected; --reward may name it")
+        raise InputError(f"{key} {source}: the run trained a reward model, expected a policy; --reward may name it")
 
 
 def start_of(composed: Composed) -> str | None:
@@ -158,7 +163,7 @@ def _of_file(data: Node | None, prompts: str) -> Node:
 def _refuse_missing(composed: Composed, root: Mapping[str, Node]) -> None:
     files = " + ".join(map(str, composed.files)) or "the command line"
     if root.get("data") is None or root["data"].value is None:
-        raise InputError(f"--prompts: none are given, and {files} has no data; name a file of prompts, or a --config with data")
+        raise InputError(f"--prompts: none are given, and {files} has no data; name a file, or a --config with data")
     if root.get("reward") is None or root["reward"].value is None:
         raise InputError(
             f"--reward: none is given, and {files} has no model.reward; name one, as in --reward=ModelReward "

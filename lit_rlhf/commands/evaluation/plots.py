@@ -74,8 +74,8 @@ def _panel(axes: Axes, estimates: Mapping[str, Estimate | None], baseline: str) 
     for place, (policy, estimate) in enumerate(estimates.items()):
         if estimate is not None:
             axes.barh(
-                place, estimate.value, xerr=_whiskers(estimate), color=_colour(policy, baseline), alpha=0.85, height=0.65,
-                capsize=3, error_kw={"elinewidth": 1.2},
+                place, estimate.value, xerr=_whiskers(estimate), color=_colour(policy, baseline), alpha=0.85,
+                height=0.65, capsize=3, error_kw={"elinewidth": 1.2},
             )
     names = [textwrap.shorten(f"{policy} *" if policy == baseline else policy, 60) for policy in estimates]
     axes.set_yticks(range(len(estimates)), names, fontsize=10)

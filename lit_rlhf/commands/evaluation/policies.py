@@ -47,10 +47,10 @@ def apart(model: LanguageModel, baseline: LanguageModel) -> str | None:
     KL compares distributions over the same tokens.
     """
     if model.tokenizer.get_vocab() != baseline.tokenizer.get_vocab():
-        return f"{model.source} and {baseline.source} have different tokens: their completions are compared as text, without KL"
+        return f"{model.source} and {baseline.source} have different tokens: they are compared as text, without KL"
     own, its = (len(one.output_head.weight) for one in (model, baseline))
     if own != its:
-        return f"{model.source} has {own} tokens in its output head and {baseline.source} has {its}: there is no KL between them"
+        return f"{model.source} has {own} tokens in its output head and {baseline.source} {its}: they have no KL"
     return None
 
 

@@ -36,14 +36,15 @@ def questions(data: Any, policy: LanguageModel, sampler: Sampler, split: str, li
     ))
     if data.tokenizer.get_vocab() != policy.tokenizer.get_vocab():
         raise InputError(
-            f"data.tokenizer: it has other tokens than {policy.source}, which would read other prompts; leave it out, and "
-            "every policy reads the prompts by its own tokenizer"
+            f"data.tokenizer: it has other tokens than {policy.source}, which would read other prompts; leave it out: "
+            "every policy then reads the prompts by its own tokenizer"
         )
     data.setup(STAGE[split])
     if not len(data.groups(split)):
+        kind = "validation" if split == "val" else "test"
         raise InputError(
-            f"--split={split}: the configuration has no {'validation' if split == 'val' else 'test'} prompts; name a file "
-            "of them with --prompts, hold some out with --data.split, or take the other split"
+            f"--split={split}: the configuration has no {kind} prompts; name a file of them with --prompts, hold some "
+            "out with --data.split, or take the other split"
         )
     loader = data.val_dataloader() if split == "val" else data.test_dataloader()
     found, start = [], 0
@@ -58,7 +59,7 @@ def questions(data: Any, policy: LanguageModel, sampler: Sampler, split: str, li
 
 
 def common(every: Sequence[list[Prompts]]) -> tuple[list[list[Prompts]], str | None]:
-    """The prompts that all tokenizers keep (rows that are too long for one of them may be dropped), and a line if some are not.
+    """The prompts that all tokenizers keep, and a line if one drops some as too long.
 
     Raises:
         InputError: there are none.
@@ -66,7 +67,7 @@ def common(every: Sequence[list[Prompts]]) -> tuple[list[list[Prompts]], str | N
     kept = [[record.row for part in parts for record in part.records] for parts in every]
     rows = set(kept[0]).intersection(*kept[1:])
     if not rows:
-        raise InputError("data: no prompt is short enough for every policy; the data report of each says what became of the rows")
+        raise InputError("data: no prompt is short enough for every policy; raise data.max_length, or shorten the rows")
     left_out = len(set().union(*kept)) - len(rows)
     if not left_out:
         return list(every), None
@@ -76,4 +77,5 @@ def common(every: Sequence[list[Prompts]]) -> tuple[list[list[Prompts]], str | N
 
 
 def _select(prompts: Prompts, rows: set[str]) -> Prompts:
-    return prompts.select(torch.tensor([n for n, record in enumerate(prompts.records) if record.row in rows], dtype=torch.long))
+    kept = [place for place, record in enumerate(prompts.records) if record.row in rows]
+    return prompts.select(torch.tensor(kept, dtype=torch.long))

@@ -44,13 +44,16 @@ def written(evaluation: Evaluation, out: Path) -> str:
     """Writes every file whole or not at all, and gives what is printed."""
     found = evaluation.found
     text = "\n\n".join([_head(evaluation), table(found, evaluation.baseline), *evaluation.notes])
-    for name, lines in {
-        "table.txt": [text, "\n"], "evaluation.json": [_json(evaluation, found)], "completions.jsonl": _lines(evaluation, found),
-    }.items():
+    texts = {
+        "table.txt": [text, "\n"], "evaluation.json": [_json(evaluation, found)],
+        "completions.jsonl": _lines(evaluation, found),
+    }
+    for name, lines in texts.items():
         with replacing(out / name) as file:
             file.writelines(lines)
     drawn = {
-        "measures.png": bars(found, evaluation.baseline), "frontier.png": frontier(found, evaluation.baseline, evaluation.reward),
+        "measures.png": bars(found, evaluation.baseline),
+        "frontier.png": frontier(found, evaluation.baseline, evaluation.reward),
     }
     for name, figure in drawn.items():
         if figure is not None:
@@ -64,8 +67,8 @@ def _head(evaluation: Evaluation) -> str:
     answers = evaluation.answers[evaluation.baseline]
     prompts = len(answers.responses) // answers.samples
     return (
-        f"{prompts} prompts x {answers.samples} completions; {LEVEL:.0%} intervals over prompts; * is the baseline of gain, "
-        "win rate and KL (nats)"
+        f"{prompts} prompts x {answers.samples} completions; {LEVEL:.0%} intervals over prompts; * is the baseline of "
+        "gain, win rate and KL (nats)"
     )
 
 

@@ -1,4 +1,4 @@
-"""An evaluation from beginning to end: everything is refused before the first token is sampled, policies come one by one."""
+"""An evaluation from beginning to end: what is wrong is refused before a token is sampled; policies come one by one."""
 
 from __future__ import annotations
 
@@ -39,24 +39,12 @@ def evaluation(asked: Asked, parts: Parts, baseline: str, out: Path) -> Evaluati
     device = chosen_device(asked.device)
     names = ordered(asked.policies, baseline)
     policies = {name: policy(name, asked.dtype, asked.named.get(name, "--baseline")) for name in names}
-    most = getattr(parts.data, "max_completion_tokens", parts.sampler.max_new_tokens)
-    parts.sampler.max_new_tokens = min(parts.sampler.max_new_tokens, most)
-    for part in (parts.reward, parts.judge):
-        if part is not None:
-            part.check()
-    for model in policies.values():
-        parts.sampler.check(model)
+    _check(parts, policies)
     prompts, notes = _prompts(asked, parts, policies)
-    if not parts.sampler.processing.plain:
-        notes.append(
-            f"KL is between the policies' own distributions, along completions sampled with {parts.sampler.processing}: it is "
-            "that of whole completions at temperature 1 without a filter alone"
-        )
-    for part in (parts.reward, parts.judge):
-        if part is not None:
-            part.build()
-            part.to(device)
-            part.write_to(out)
+    for part in parts.judging:
+        part.build()
+        part.to(device)
+        part.write_to(out)
     answers = _answers(asked, parts, policies, prompts, device, notes)
     return Evaluation(
         answers, baseline, parts.reward.name, parts.reward.verifiable,
@@ -70,10 +58,20 @@ def evaluation(asked: Asked, parts: Parts, baseline: str, out: Path) -> Evaluati
     )
 
 
+def _check(parts: Parts, policies: Mapping[str, LanguageModel]) -> None:
+    """Reads tokenizers alone. Completions are no longer than the data know them."""
+    most = getattr(parts.data, "max_completion_tokens", parts.sampler.max_new_tokens)
+    parts.sampler.max_new_tokens = min(parts.sampler.max_new_tokens, most)
+    for part in parts.judging:
+        part.check()
+    for model in policies.values():
+        parts.sampler.check(model)
+
+
 def _prompts(
     asked: Asked, parts: Parts, policies: Mapping[str, LanguageModel]
 ) -> tuple[dict[str, list[Prompts]], list[str]]:
-    """Every policy's prompts, tokenised once for all that read them alike, and a line where some are left out."""
+    """Every policy's prompts, tokenised once for all that read them alike; and what is to be said of them."""
     kinds: list[LanguageModel] = []
     kind_of = {}
     for name, model in policies.items():
@@ -81,7 +79,13 @@ def _prompts(
         kind_of[name] = len(kinds) if found is None else found
         kinds += [model] if found is None else []
     every, left_out = common([questions(parts.data, kind, parts.sampler, asked.split, asked.limit) for kind in kinds])
-    return {name: every[kind] for name, kind in kind_of.items()}, [] if left_out is None else [left_out]
+    notes = [] if left_out is None else [left_out]
+    if not parts.sampler.processing.plain:
+        notes.append(
+            "KL is between the policies' own distributions, at temperature 1 and without a filter, but along "
+            f"completions sampled with {parts.sampler.processing}"
+        )
+    return {name: every[kind] for name, kind in kind_of.items()}, notes
 
 
 def _alike(one: LanguageModel, other: LanguageModel) -> bool:

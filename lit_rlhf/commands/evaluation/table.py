@@ -10,8 +10,8 @@ from lit_rlhf.functional.statistics import Estimate
 Found = Mapping[str, Mapping[str, Estimate]]
 """Measures of every policy, by name."""
 COLUMNS = {
-    "reward": "reward", "gain": "gain", "win_rate": "win rate", "kl": "KL", "kl_per_token": "KL/token", "tokens": "tokens",
-    "cut": "cut", "distinct_2": "distinct-2", "unique": "unique",
+    "reward": "reward", "gain": "gain", "win_rate": "win rate", "kl": "KL", "kl_per_token": "KL/token",
+    "tokens": "tokens", "cut": "cut", "distinct_2": "distinct-2", "unique": "unique",
 }
 """Measure -> head."""
 WITH_INTERVAL = ("reward", "gain", "win_rate", "pass@1")
@@ -30,9 +30,9 @@ def value_of(measures: Mapping[str, Estimate], name: str, absent: float = math.n
 def table(found: Found, baseline: str) -> str:
     """One row per policy; the baseline has a star. Parts of the reward have a table of their own."""
     order = ranked(found)
-    passes = sorted({name for row in found.values() for name in row if name.startswith("pass@")}, key=lambda name: int(name[5:]))
-    heads = COLUMNS | {name: name for name in passes}
-    parts = {name: name for row in found.values() for name in row if name.startswith("reward/")}
+    names = dict.fromkeys(name for row in found.values() for name in row)
+    heads = COLUMNS | {name: name for name in names if name.startswith("pass@")}
+    parts = {name: name for name in names if name.startswith("reward/")}
     tables = [_table(found, order, baseline, heads)] + ([_table(found, order, baseline, parts)] if parts else [])
     return "\n\n".join(tables)
 
@@ -54,7 +54,8 @@ def _cell(estimate: Estimate | None, interval: bool) -> str:
     if estimate is None:
         return "-"
     value = number(estimate.value)
-    return f"{value} [{number(estimate.low)}, {number(estimate.high)}]" if interval and not math.isnan(estimate.low) else value
+    known = interval and not math.isnan(estimate.low)
+    return f"{value} [{number(estimate.low)}, {number(estimate.high)}]" if known else value
 
 
 def number(value: float) -> str:

@@ -11,7 +11,10 @@ def answers(rewards, texts=None, samples=2, cut=(), parts=None, **more):
     """One completion per reward, those of a prompt one after the other."""
     texts = [f"text {index}" for index in range(len(rewards))] if texts is None else texts
     responses = tuple(
-        Response(PromptRecord("p", row=f"f:{index // samples}"), text, tuple(range(len(text.split()) + 1)), index not in cut, index // samples)
+        Response(
+            PromptRecord("p", row=f"f:{index // samples}"), text, ids=tuple(range(len(text.split()) + 1)),
+            finished=index not in cut, group=index // samples,
+        )
         for index, text in enumerate(texts)
     )
     held = {name: torch.tensor(values) for name, values in (parts or {}).items()}

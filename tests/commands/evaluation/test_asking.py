@@ -7,7 +7,8 @@ from lit_rlhf.errors import InputError
 
 
 def test_policies_options_and_what_goes_on_to_the_configuration():
-    found = asked(["runs/a:best", "--config", "ppo", "runs/a:last", "--samples=8", "--temperature=0.5", "--data.val_size=9"])
+    words = "runs/a:best --config ppo runs/a:last --samples=8 --temperature=0.5 --data.val_size=9"
+    found = asked(words.split())
     assert found.policies == ("runs/a:best", "runs/a:last") and found.samples == 8 and found.configured
     assert found.configuration == ("--config=ppo", "--sampler.temperature=0.5", "--data.val_size=9")
 

@@ -11,7 +11,8 @@ NAN = math.nan
 
 
 def test_rewards_and_parts_of_those_that_have_one():
-    found = measured(answers([1.0, 3.0, NAN, 5.0, NAN, NAN], parts={"length": [1.0, 1.0, 1.0, 1.0, 1.0, 7.0]}), None, False)
+    parts = {"length": [1.0, 1.0, 1.0, 1.0, 1.0, 7.0]}
+    found = measured(answers([1.0, 3.0, NAN, 5.0, NAN, NAN], parts=parts), None, False)
     assert found["reward"].value == pytest.approx(3.0) and found["reward"].prompts == 2
     assert found["reward/length"].value == pytest.approx(2.0) and "gain" not in found and "pass@1" not in found
 

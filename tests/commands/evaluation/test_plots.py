@@ -12,7 +12,9 @@ from lit_rlhf.functional.statistics import Estimate
 
 FOUND = {
     "base": {"reward": Estimate(0.0, -0.1, 0.1, 9), "kl": Estimate(0.0, 0.0, 0.0, 9)},
-    "runs/ppo": {"reward": Estimate(1.0, 0.9, 1.2, 9), "kl": Estimate(3.0, 2.5, 3.5, 9), "win_rate": Estimate(0.8, 0.7, 0.9, 9)},
+    "runs/ppo": {
+        "reward": Estimate(1.0, 0.9, 1.2, 9), "kl": Estimate(3.0, 2.5, 3.5, 9), "win_rate": Estimate(0.8, 0.7, 0.9, 9),
+    },
     "other/tokens": {"reward": Estimate(0.5, math.nan, math.nan, 1)},
 }
 
@@ -40,7 +42,8 @@ def test_the_frontier_has_every_policy_with_a_kl():
     figure = frontier(FOUND, "base", "reviews")
     (axes,) = figure.axes
     assert {text.get_text() for text in axes.texts} == {"base", "runs/ppo"}
-    assert axes.get_xlabel() == "KL(policy || base), nats per completion" and axes.get_ylabel() == "mean reward (reviews)"
+    assert axes.get_xlabel() == "KL(policy || base), nats per completion"
+    assert axes.get_ylabel() == "mean reward (reviews)"
     assert width(figure) == 900
 
 

@@ -30,4 +30,5 @@ def test_parts_have_a_table_of_their_own():
 
 
 def test_numbers():
-    assert [number(value) for value in (0.12345, -12.3456, 123.456, 123456.0)] == ["0.123", "-12.346", "123.5", "1.235e+05"]
+    shown = [number(value) for value in (0.12345, -12.3456, 123.456, 123456.0)]
+    assert shown == ["0.123", "-12.346", "123.5", "1.235e+05"]
