@@ -49,6 +49,10 @@ def mean(completions):
     return float(len(completions))
 
 
+def asleep(completions):
+    time.sleep(HANG)
+
+
 def one(response, scale=1.0):
     if response.text == "hang":
         time.sleep(HANG)
