@@ -1,6 +1,6 @@
 """Arithmetic that a small model can learn from nothing: problems by level, some of them demonstrated, some held out.
 
-    python tools/make_arithmetic.py OUT [--digits 2] [--levels 1 2 3 4 5 6] [--train 2000] [--validation 50] [--demonstrated 0.25]
+    python tools/make_arithmetic.py OUT [--digits 2] [--levels 1 2 5] [--train 2000] [--validation 100] [--demonstrated 0.25]
 
 OUT gets train.jsonl and validation.jsonl, {"prompt": "17+5=", "answer": "22", "level": 3}, and demonstrations.jsonl,
 {"prompt": "17+5-9=", "completion": "22-9=13", "level": 6}, of a part of the training problems: two steps are worked one after the
@@ -11,7 +11,8 @@ other. Imitating those makes a start; the verifiable reward of the answer (`lit_
     level 5  two steps with numbers of one digit     level 6  two steps with numbers of up to --digits
 
 No number is negative on the way. Problems that differ by the order of their terms alone are on the same side. A level with
-fewer problems than asked for gives what it has. The words are digits and signs, so a tokenizer of single bytes will do:
+fewer problems than asked for gives what it has. Half a million weights learn the default within minutes of one processor core; levels
+3, 4 and 6 take more of both. All is written in digits and signs, so a tokenizer of single bytes will do:
 
     python tools/make_start.py START OUT/train.jsonl --vocabulary 257 --width 128 --layers 2 --longest 64
 """
@@ -192,13 +193,13 @@ def _parser() -> argparse.ArgumentParser:
     for name, default, words in (
         ("digits", 2, "most digits of a number"),
         ("train", 2000, "training problems of a level, at most"),
-        ("validation", 50, "validation problems of a level, at most"),
+        ("validation", 100, "validation problems of a level, at most"),
         ("held-out", 0.1, "share of all problems that no training sees"),
         ("demonstrated", 0.25, "share of the training problems"),
         ("seed", 0, "of all choices"),
     ):
         parser.add_argument(f"--{name}", type=type(default), default=default, help=f"{words} (default: %(default)s)")
-    parser.add_argument("--levels", type=int, nargs="+", choices=LEVELS, default=LEVELS, help="(default: all)")
+    parser.add_argument("--levels", type=int, nargs="+", choices=LEVELS, default=(1, 2, 5), help="(default: 1 2 5)")
     return parser
 
 

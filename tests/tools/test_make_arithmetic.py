@@ -25,6 +25,9 @@ def tool(name):
 make_arithmetic = tool("make_arithmetic")
 
 
+EVERY = ("--levels", "1", "2", "3", "4", "5", "6")
+
+
 def made(folder, *options):
     make_arithmetic.main([str(folder), "--train", "80", "--validation", "20", *options])
     return {path.stem: [json.loads(line) for line in path.read_text().splitlines()] for path in folder.iterdir()}
@@ -32,7 +35,7 @@ def made(folder, *options):
 
 @pytest.fixture(scope="module")
 def files(tmp_path_factory):
-    return made(tmp_path_factory.mktemp("arithmetic") / "out")
+    return made(tmp_path_factory.mktemp("arithmetic") / "out", *EVERY)
 
 
 def terms(row):
@@ -83,8 +86,8 @@ def test_demonstrations_are_worked_training_problems_that_the_reward_calls_right
 
 
 def test_one_seed_makes_one_curriculum(files, tmp_path):
-    assert made(tmp_path / "again") == files
-    other = made(tmp_path / "other", "--seed", "1")
+    assert made(tmp_path / "again", *EVERY) == files
+    other = made(tmp_path / "other", *EVERY, "--seed", "1")
     assert {row["prompt"] for row in other["validation"]} != {row["prompt"] for row in files["validation"]}
 
 
@@ -96,7 +99,7 @@ def test_levels_and_digits_are_chosen(tmp_path):
 
 def test_the_files_are_data_for_both_stages_in_single_bytes(tmp_path):
     folder, start = tmp_path / "out", tmp_path / "start"
-    made(folder)
+    made(folder, "--levels", "1", "6")
     tool("make_start").main([str(start), str(folder / "train.jsonl"), "--vocabulary", "257", "--width", "64", "--layers", "1"])
     for file, needs in (("train", {"prompt"}), ("demonstrations", set())):
         data = Files(str(folder / f"{file}.jsonl"), tokenizer=str(start), cache_dir=str(tmp_path / "cache"))
