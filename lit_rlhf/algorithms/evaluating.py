@@ -13,6 +13,7 @@ from lit_rlhf.functional.segment import segment_sum
 from lit_rlhf.functional.statistics import pass_at_k
 from lit_rlhf.losses.base import Metric
 from lit_rlhf.losses.metrics import mean
+from lit_rlhf.rewards.base import Scores
 from lit_rlhf.sampling.stops import StopSet
 from lit_rlhf.types import Prompts, Rollout
 
@@ -34,7 +35,7 @@ def evaluate(algorithm: OnlineAlgorithm, prompts: Prompts) -> None:
         mean("reward", rollout.reward, weight), mean("length", lengths.to(weight), weight),
         mean("finished", rollout.finished.to(weight), weight),
         *(mean(name, torch.nan_to_num(values), weight * torch.isfinite(values)) for name, values in parts),
-        *_divergence(algorithm, rollout), *_passes(algorithm, rollout),
+        *_divergence(algorithm, rollout), *_passes(algorithm, rollout, scores),
     ]
     algorithm.val_recorder.add_metrics(metrics)
 
@@ -56,11 +57,11 @@ def _divergence(algorithm: OnlineAlgorithm, rollout: Rollout) -> list[Metric]:
     return [mean("kl", total, weight), Metric("kl_per_token", (weight * total).sum(), tokens)]
 
 
-def _passes(algorithm: OnlineAlgorithm, rollout: Rollout) -> list[Metric]:
+def _passes(algorithm: OnlineAlgorithm, rollout: Rollout, scores: Scores) -> list[Metric]:
     """`pass@1`, `pass@2`, `pass@4`, ... up to K, where the reward is right or wrong."""
     if not algorithm.reward.verifiable:
         return []
-    right = (rollout.reward > 0.5).to(rollout.reward) * (rollout.sequence_weight > 0)
+    right = (algorithm.reward.right(scores).to(rollout.reward) > 0.5).to(rollout.reward) * (rollout.sequence_weight > 0)
     group: Tensor = rollout.sequences.prompt_of
     prompts = len(rollout.sequences.prompt_lengths)
     weight = rollout.reward.new_zeros(prompts).index_reduce_(0, group, rollout.sequence_weight, "amax", include_self=True)

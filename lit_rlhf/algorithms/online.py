@@ -11,6 +11,7 @@ import dataclasses
 import math
 import warnings
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -159,8 +160,10 @@ class OnlineAlgorithm(Algorithm):
 
     def on_fit_start(self) -> None:
         super().on_fit_start()
-        self.reward.to(self.device)
-        self.pairs.to(self.device)
+        folder = Path(self.trainer.log_dir or self.trainer.default_root_dir)
+        for part in (self.reward, self.pairs):
+            part.to(self.device)
+            part.write_to(folder)
 
     on_validation_start = on_test_start = on_predict_start = on_fit_start
 

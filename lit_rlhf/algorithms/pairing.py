@@ -6,6 +6,7 @@ import dataclasses
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Literal, get_args
 
 import numpy as np
@@ -46,6 +47,9 @@ class Pairs(ABC):
 
     def to(self, device: torch.device | str) -> None:
         """Moves what it has."""
+
+    def write_to(self, folder: Path) -> None:
+        """The run's folder, told before the first call, for those that keep something in files."""
 
     @abstractmethod
     def __call__(self, collected: Collected) -> PreferenceBatch:
@@ -100,6 +104,9 @@ class JudgePairs(Pairs):
 
     def to(self, device: torch.device | str) -> None:
         self.judge.to(device)
+
+    def write_to(self, folder: Path) -> None:
+        self.judge.write_to(folder)
 
     def __call__(self, collected: Collected) -> PreferenceBatch:
         rollout, responses = collected.rollout, collected.responses

@@ -53,7 +53,7 @@ class Reward(ABC):
     name: str = "reward"
     """Of its metrics, `reward/<name>`."""
     verifiable: bool = False
-    """Whether it is 1 for a right response and 0 for a wrong one, so that pass@k means something."""
+    """Whether it, or a part of it, is 1 for a right response and 0 for a wrong one, so that pass@k means something."""
 
     def check(self) -> None:
         """Raises: InputError: what can be found wrong before any weight is read."""
@@ -70,6 +70,10 @@ class Reward(ABC):
     @abstractmethod
     def __call__(self, responses: Sequence[Response]) -> Scores:
         """The rewards, in order; the scores are on the CPU."""
+
+    def right(self, scores: Scores) -> Tensor:
+        """[S] 1 for a right response and 0 for a wrong one, of scores that it gave; asked where it is `verifiable`."""
+        return scores.total
 
 
 class Judge(ABC):

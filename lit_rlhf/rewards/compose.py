@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -53,6 +54,16 @@ class WeightedSum(Made):
     @property
     def inner(self) -> Sequence[Reward]:
         return self.rewards
+
+    def right(self, scores: Scores) -> Tensor:
+        """What the first verifiable one says."""
+        reward = next(reward for reward in self.rewards if reward.verifiable)
+        own = {part.name: part for part in scores.parts}
+        inner = tuple(
+            dataclasses.replace(part, name=name.removeprefix(f"{reward.name}/"))
+            for name, part in own.items() if name.startswith(f"{reward.name}/")
+        )
+        return reward.right(Scores(own[reward.name].values, inner))
 
     def __call__(self, responses: Sequence[Response]) -> Scores:
         total, parts = torch.zeros(len(responses)), []

@@ -19,6 +19,10 @@ class Made(Reward):
         """The others."""
         raise NotImplementedError
 
+    @property
+    def verifiable(self) -> bool:
+        return any(reward.verifiable for reward in self.inner)
+
     def check(self) -> None:
         for reward in self.inner:
             reward.check()
@@ -48,6 +52,10 @@ class Wrapped(Made):
     @property
     def name(self) -> str:
         return self.reward.name
+
+    def right(self, scores: Scores) -> Tensor:
+        raw = next(part.values for part in scores.parts if part.name == "raw")
+        return self.reward.right(Scores(raw, scores.parts))
 
     @staticmethod
     def instead(found: Scores, total: Tensor) -> Scores:

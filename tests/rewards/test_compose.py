@@ -9,10 +9,12 @@ import torch.multiprocessing as mp
 from rewards.given import response, texts
 
 from lit_rlhf.errors import InputError
+from lit_rlhf.rewards.base import Response
 from lit_rlhf.rewards.compose import BatchNormalised, Clipped, GroupNormalised, WeightedSum
 from lit_rlhf.rewards.function import Function
 from lit_rlhf.rewards.maths import MathAnswer
-from lit_rlhf.rewards.text import LengthPenalty, Matches
+from lit_rlhf.rewards.text import LengthPenalty, Matches, RepetitionPenalty
+from lit_rlhf.types import PromptRecord
 
 NONE = math.nan
 
@@ -140,3 +142,11 @@ def _rank(rank, store):
 
 def test_two_processes_normalise_by_the_responses_of_both(tmp_path):
     mp.start_processes(_rank, args=(str(tmp_path / "store"),), nprocs=2, start_method="fork")
+
+
+def test_what_is_right_is_found_through_sums_and_wrappers():
+    record = PromptRecord("1 + 1 =", answer="2")
+    responses = [Response(record, text, (1,), True, 0) for text in ("2", "3", "2 2 2 2")]
+    reward = WeightedSum([RepetitionPenalty(1), Clipped(MathAnswer(), 0.0, 0.5)], [1.0, 3.0])
+    assert reward.verifiable and not RepetitionPenalty(1).verifiable
+    assert reward.right(reward(responses)).tolist() == [1.0, 0.0, 1.0]
