@@ -64,7 +64,7 @@ def _passes(algorithm: OnlineAlgorithm, rollout: Rollout, scores: Scores) -> lis
     right = (algorithm.reward.right(scores).to(rollout.reward) > 0.5).to(rollout.reward) * (rollout.sequence_weight > 0)
     group: Tensor = rollout.sequences.prompt_of
     prompts = len(rollout.sequences.prompt_lengths)
-    weight = rollout.reward.new_zeros(prompts).index_reduce_(0, group, rollout.sequence_weight, "amax", include_self=True)
+    weight = rollout.reward.new_zeros(prompts).scatter_reduce(0, group, rollout.sequence_weight, "amax")
     correct = rollout.reward.new_zeros(prompts).index_add(0, group, right)
     total = torch.full_like(correct, algorithm.val_samples)
     ks = [2**power for power in range(algorithm.val_samples.bit_length())]
