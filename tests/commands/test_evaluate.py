@@ -1,6 +1,7 @@
 """Policies side by side: a moved model of the built-in task against the shipped one, by exact numbers."""
 
 import contextlib
+import itertools
 import json
 import re
 import shlex
@@ -22,7 +23,6 @@ from lit_rlhf.components.language_model import LanguageModel
 from lit_rlhf.config.places import find
 from lit_rlhf.data import grammar
 from lit_rlhf.errors import InputError
-from lit_rlhf.functional.segment import segment_sum
 
 MADE_UP = made_up.__name__
 BASE = "lit_rlhf/reviews"
@@ -65,8 +65,18 @@ def laws(source):
     """[X, Y] log pi(y | x) of all responses to all prompts."""
     model = LanguageModel(source)
     model.build(frozen=True)
-    every = [grammar.every_response(prompt) for prompt in grammar.PROMPTS]
-    return torch.stack([segment_sum(model.token_logps(one).values.double(), one.completion_lengths) for one in every])
+    return torch.stack([law(model.net, grammar.encoded(prompt)) for prompt in grammar.PROMPTS])
+
+
+def law(net, prompt):
+    """[Y] by the tree of prefixes, in the order of `grammar.responses()`: none, one and two words before the last."""
+    words, before, found = range(len(grammar.WORDS)), torch.zeros(1, dtype=torch.float64), []
+    for length in range(grammar.MAX_WORDS):
+        rows = torch.tensor([[*prompt, *prefix] for prefix in itertools.product(words, repeat=length)])
+        nexts = before[:, None] + net(input_ids=rows).logits[:, -1].double().log_softmax(-1)
+        found.append(nexts[:, len(words)])
+        before = nexts[:, : len(words)].flatten()
+    return torch.cat([*found, before])
 
 
 def test_numbers_against_enumeration(place, capsys):
@@ -74,6 +84,7 @@ def test_numbers_against_enumeration(place, capsys):
     policy, base = laws("runs/tuned:last"), laws(BASE)
     reward = torch.stack([torch.from_numpy(grammar.rewards(prompt)) for prompt in grammar.PROMPTS])
     tuned, started = found["policies"]["runs/tuned:last"], found["policies"][BASE]
+    torch.testing.assert_close(policy.logsumexp(1), torch.zeros(len(policy), dtype=torch.float64), atol=1e-9, rtol=0)
     assert found["baseline"] == BASE and found["prompts"] == 256 and found["notes"] == []
     near(tuned["reward"], float((policy.exp() * reward).sum(1).mean()))
     near(started["reward"], float((base.exp() * reward).sum(1).mean()))

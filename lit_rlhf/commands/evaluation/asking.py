@@ -132,7 +132,7 @@ def usage() -> str:
     return "\n".join([
         "python -m lit_rlhf evaluate POLICY [POLICY ...] [options]: policies side by side on the same prompts", "",
         "POLICY is a run (runs/ppo: its best checkpoint where one is monitored, else its last), runs/ppo:best,",
-        "runs/ppo:last, a folder or a hub name. Reward of their completions, win rate against a baseline, KL to it, length",
-        "and diversity, each with a 95 % interval over prompts: a table, evaluation.json, pictures, completions.jsonl.",
-        "", *rows,
+        "runs/ppo:last, a folder or a hub name. Reward of their completions, win rate against a baseline, KL to it,",
+        "length and diversity, each with a 95 % interval over prompts: a table, JSON, pictures and all completions.", "",
+        *rows,
     ])
