@@ -4,13 +4,15 @@
 
 CONFIG is a file or the name of one in configs/; all of them without it, which takes a quarter of an hour or more. Mean
 reward and KL divergence are sums over all 4,369 responses to every prompt. What must improve follows from what the
-composition does on a bandit of five responses, through its own head:
+composition does on a bandit of five responses, through its own head, credit steps and pairs (`bandit`):
 
-    KL to u     the gradient vanishes at u e^{r/tau} / Z, u the reference or 1: KL(pi || that law) must fall by a tenth
+    KL to u     the gradient vanishes at u e^{r/tau} / Z, u the reference or 1: KL(pi || that law) must fall by a tenth,
+                and to a tenth where the policy samples its own responses
     KL to mu    it vanishes at mu e^{r/tau} / Z, mu the law of the data: so must KL(pi || that law)
     KL to data  demonstrations: so must KL(pi || the law they are drawn from)
     residual    a reward model: so must the root mean square of score - reward (less its mean over a prompt, on pairs)
-    reward      anything else, also a moving reference: the mean reward must go a fiftieth of the way to the highest
+    reward      anything else, also a moving reference: the mean reward must go a fiftieth of the way to the highest, and
+                half of it where the policy samples its own responses
     order       what lowers the mean reward on the bandit: so must the share of pairs whose better end gained less
 
 Exit code 0 if all of it does.
@@ -19,6 +21,8 @@ Exit code 0 if all of it does.
 from __future__ import annotations
 
 import argparse
+import contextlib
+import io
 import logging
 import math
 import sys
@@ -33,38 +37,37 @@ import yaml
 from lightning import LightningModule, Trainer, seed_everything
 from torch import Tensor
 
-from lit_rlhf.callbacks.quickstart import ExactSummary, temperatures
+from lit_rlhf.callbacks.quickstart import ExactSummary, target_tau
 from lit_rlhf.cli import build
 from lit_rlhf.config.places import find, missing
+from lit_rlhf.credit.kl import AdaptiveKL
 from lit_rlhf.data import grammar
 from lit_rlhf.data.collation import signal_of
 from lit_rlhf.functional.segment import segment_sum
-from lit_rlhf.losses.base import LossHead
-from lit_rlhf.types import Batch, Evidence, PreferenceBatch, ScoredBatch, Sequences, TokenLogps
+
+sys.path.insert(0, str(Path(__file__).parent))
+from bandit import BASE, LAW, REWARD, ascent, boltzmann, stationary  # noqa: E402
 
 CONFIGS = Path(__file__).parents[1] / "configs"
-FALL, WAY = 0.9, 0.02
-"""The largest ratio after / before of what must fall; the least share of the way to the highest reward."""
+FALL, WAY = {False: 0.9, True: 0.1}, {False: 0.02, True: 0.5}
+"""The largest ratio after / before of what must fall, and the least share of the way to the highest reward: off-line, on-line."""
+HIGHEST = float(np.mean([grammar.rewards(prompt).max() for prompt in grammar.PROMPTS]))
+"""The mean reward of the best responses alone."""
 
 # ---- what a composition aims at
-
-
-LENGTHS = torch.tensor([1, 2, 3, 1, 2])
-REWARD = torch.tensor([0.3, -0.8, 1.1, 0.0, 0.5], dtype=torch.float64)
-BASE = torch.tensor([0.3, 0.1, 0.2, 0.15, 0.25], dtype=torch.float64).log()
-COPIES = torch.tensor([1, 2, 1, 3, 1])
-LAW = COPIES.double() / COPIES.sum()
 
 
 def aim(algorithm: LightningModule, labels: str) -> str:
     """What the composition must improve; one of the words above."""
     head, signal = algorithm.loss, signal_of(algorithm.needs)
+    if algorithm.samples:
+        return "KL to u" if not moves(algorithm) and boltzmann(algorithm) else "reward"
     if "score" in head.needs:
         return "residual"
     if signal == "demonstration":
         return "KL to data"
-    tau = next(temperatures(head), None)
-    if tau is None or (algorithm.reference is not None and algorithm.reference.state_dict()):
+    tau = target_tau(algorithm)
+    if tau is None or moves(algorithm):
         return ascent(head, labels)
     base = None if algorithm.reference is None else BASE
     if stationary(head, (0 if base is None else base) + REWARD / tau, base, labels):
@@ -75,74 +78,12 @@ def aim(algorithm: LightningModule, labels: str) -> str:
     return "KL to u" if drawn_from_it else ascent(head, labels)
 
 
-def ascent(head: LossHead, labels: str) -> str:
-    """`reward` where minimising the head on the bandit, from the law u, raises the mean reward, and `order` otherwise."""
-    batch = bandit(signal_of(head.needs), labels, "group" in head.needs)
-    logits = BASE.clone().requires_grad_()
-    optimizer = torch.optim.Adam([logits], lr=0.1)
-    for _ in range(500):
-        optimizer.zero_grad()
-        expected_loss(head, logits, BASE, None, batch).backward()
-        optimizer.step()
-    return "reward" if logits.detach().softmax(-1) @ REWARD > BASE.softmax(-1) @ REWARD else "order"
-
-
-def stationary(head: LossHead, logits: Tensor, base: Tensor | None, labels: str) -> bool:
-    """Whether the head's expected gradient vanishes at softmax(logits), in every learned part."""
-    tau = next(temperatures(head))
-    partition = ((torch.zeros_like(REWARD) if base is None else base) + REWARD / tau).logsumexp(-1)[None]
-    batch = bandit(signal_of(head.needs), labels, "group" in head.needs)
-    there, elsewhere = (slope(head, point, base, partition, batch) for point in (logits, torch.zeros_like(logits)))
-    return there < 1e-6 * max(elsewhere, 1e-3)
-
-
-def slope(head: LossHead, logits: Tensor, base: Tensor | None, partition: Tensor, batch: Batch) -> float:
-    """The norm of the gradient by the policy's logits and the log-partition."""
-    leaves = [logits.clone().requires_grad_(), partition.clone().requires_grad_()]
-    expected_loss(head, leaves[0], base, leaves[1], batch).backward()
-    return sum(float(leaf.grad.square().sum()) for leaf in leaves if leaf.grad is not None) ** 0.5
-
-
-def expected_loss(
-    head: LossHead, logits: Tensor, base: Tensor | None, partition: Tensor | None, batch: Batch
-) -> Tensor:
-    """[] the loss of softmax(logits) on the bandit."""
-    reference = None if base is None else per_token(base, batch)
-    logps = logits.log_softmax(-1)
-    collision = (2 * logps.detach()).logsumexp(-1).expand_as(logps)
-    policy = TokenLogps(per_token(logps, batch), collision=per_token(collision, batch))
-    output = head(Evidence(policy=policy, reference=reference, log_partition=partition), batch)
-    return sum(term.total / batch.count(term.unit) for term in output.terms)
-
-
-def per_token(values: Tensor, batch: Batch) -> Tensor:
-    """[T] log-probs of the five responses in equal parts; a token's id is its response."""
-    return (values / LENGTHS)[batch.sequences.completion_ids]
-
-
-def bandit(signal: str, labels: str, grouped: bool) -> Batch:
-    """All responses to one prompt with the feedback of the built-in task, in expectation; a group has copies."""
-    one, five = torch.tensor([1]), torch.arange(len(LENGTHS))
-    sequences = Sequences(one, one, five.repeat_interleave(LENGTHS), LENGTHS, torch.zeros_like(LENGTHS))
-    if signal in ("gap", "preference"):
-        return edges(sequences, labels)
-    if signal == "reward" and grouped:
-        drawn = five.repeat_interleave(COPIES)
-        return ScoredBatch(sequences.select(drawn), REWARD[drawn])
-    return ScoredBatch(sequences, REWARD if signal == "reward" else torch.sigmoid(REWARD - REWARD @ LAW), LAW)
-
-
-def edges(sequences: Sequences, labels: str) -> PreferenceBatch:
-    """Every pair, both ends drawn from the law; drawn labels as both outcomes, weighted by their probabilities."""
-    first, second = torch.triu_indices(len(LAW), len(LAW), offset=1)
-    gap = REWARD[first] - REWARD[second]
-    weight, p = LAW[first] * LAW[second], torch.sigmoid(gap)
-    if labels == "soft":
-        return PreferenceBatch(sequences, first, second, p, gap, weight)
-    won = p if labels == "sampled" else (gap > 0).double()
-    chosen, rejected = torch.cat([first, second]), torch.cat([second, first])
-    both = torch.cat([weight * won, weight * (1 - won)])
-    return PreferenceBatch(sequences, chosen, rejected, torch.ones_like(both), torch.cat([gap, -gap]), both)
+def moves(algorithm: LightningModule) -> bool:
+    """Whether the target is not that of head and credit: a reference that follows, a temperature that is steered, other texts."""
+    follows = algorithm.reference is not None and bool(algorithm.reference.state_dict())
+    steered = any(isinstance(getattr(step, "coefficient", None), AdaptiveKL) for step in getattr(algorithm, "credit", ()))
+    learned = any(part.fills == "tau" for part in algorithm.learned)
+    return follows or steered or learned or getattr(algorithm, "ptx", None) is not None
 
 
 # ---- how far it is
@@ -172,7 +113,7 @@ def measured(algorithm: LightningModule, what: str) -> State:
         return State(residual(algorithm))
     if what == "order":
         return State(disorder(algorithm), ExactSummary(1.0).measure(algorithm).reward)
-    tau = next(temperatures(algorithm.loss), 1.0)
+    tau = target_tau(algorithm) or 1.0
     demonstrations = what == "KL to data"
     summary = FromData(1.0 if demonstrations else tau) if what in ("KL to data", "KL to mu") else ExactSummary(tau)
     exact = summary.measure(algorithm)
@@ -207,12 +148,11 @@ def disorder(algorithm: LightningModule) -> float:
     return float(np.mean(shares))
 
 
-def improved(what: str, before: State, after: State) -> bool:
-    """Whether what must improve has."""
+def improved(what: str, before: State, after: State, samples: bool = False) -> bool:
+    """Whether what must improve has; `samples` where the policy samples its own responses."""
     if what != "reward":
-        return after.distance <= FALL * before.distance
-    highest = float(np.mean([grammar.rewards(prompt).max() for prompt in grammar.PROMPTS]))
-    return after.reward - before.reward >= WAY * (highest - before.reward)
+        return after.distance <= FALL[samples] * before.distance
+    return after.reward - before.reward >= WAY[samples] * (HIGHEST - before.reward)
 
 
 # ---- the table
@@ -226,13 +166,14 @@ def converge(config: Path, updates: int | None) -> tuple[bool, str]:
     algorithm.configure_model()
     what = aim(algorithm, data.labels)
     before, start = measured(algorithm, what), time.perf_counter()
-    Trainer(
-        accelerator="cpu", devices=1, max_steps=steps, max_epochs=-1, limit_val_batches=0, logger=False,
-        enable_checkpointing=False, enable_progress_bar=False, enable_model_summary=False,
-        use_distributed_sampler=False,
-    ).fit(algorithm, data)
+    with contextlib.redirect_stdout(io.StringIO()):
+        Trainer(
+            accelerator="cpu", devices=1, max_steps=steps, max_epochs=-1, limit_val_batches=0, logger=False,
+            enable_checkpointing=False, enable_progress_bar=False, enable_model_summary=False,
+            use_distributed_sampler=False,
+        ).fit(algorithm, data)
     seconds, after = time.perf_counter() - start, measured(algorithm, what)
-    good = improved(what, before, after)
+    good = improved(what, before, after, algorithm.samples)
     numbers = (before.distance, after.distance, before.reward, after.reward, after.optimum)
     cells = "".join(f"{'-' if math.isnan(value) else format(value, '.3f'):>9}" for value in numbers)
     return good, f"{config.stem:<20}{what:<12}{cells}{steps:>8}{seconds:>7.0f}s  {'yes' if good else 'NO'}"
@@ -255,7 +196,7 @@ def main() -> int:
         good, row = converge(config, options.updates)
         verdicts.append(good)
         print(row, flush=True)
-    print(f"{sum(verdicts)} of {len(verdicts)} improve what they should")
+    print(f"{sum(verdicts)} of {len(verdicts)} improve what they should; the mean reward of the best responses is {HIGHEST:.3f}")
     return int(not all(verdicts))
 
 

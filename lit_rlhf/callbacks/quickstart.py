@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import json
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -13,6 +14,7 @@ from torch import Tensor
 
 from lit_rlhf.callbacks.files import replacing, run_directory
 from lit_rlhf.components.modes import evaluating
+from lit_rlhf.credit.kl import KLInReward
 from lit_rlhf.data import grammar
 from lit_rlhf.data.reviews import Reviews
 from lit_rlhf.errors import InputError
@@ -64,6 +66,12 @@ def temperatures(head: LossHead) -> Iterator[float]:
                 yield from temperatures(inner)
 
 
+def target_tau(algorithm: LightningModule) -> float | None:
+    """The tau of the law that a composition aims at: of the KL in its reward, else of its loss; None where neither has one."""
+    own = (step.tau for step in getattr(algorithm, "credit", ()) if isinstance(step, KLInReward) and step.tau > 0)
+    return next(itertools.chain(own, temperatures(algorithm.loss)), None)
+
+
 class ExactSummary(Callback):
     """Prints a table before and after training and writes `summary.json` in the run directory.
 
@@ -73,7 +81,7 @@ class ExactSummary(Callback):
     `kl_to_target_before` and `kl_to_target_after`. A resumed run keeps the "before" of its first start.
 
     Args:
-        tau: of the target; the loss's own when None.
+        tau: of the target; that of the KL in the reward, or else the loss's own, when None.
         chunk: responses computed at once; it changes no result.
 
     Raises:
@@ -91,7 +99,7 @@ class ExactSummary(Callback):
                 f"trainer.callbacks: ExactSummary needs all responses, which only the built-in task has; data is "
                 f"{type(trainer.datamodule).__name__}, expected Reviews. Leave the callback out"
             )
-        if self.tau is None and next(temperatures(pl_module.loss), None) is None:
+        if self.tau is None and target_tau(pl_module) is None:
             raise InputError(
                 f"trainer.callbacks: ExactSummary finds no tau in {type(pl_module.loss).__name__}; give it as init_args.tau"
             )
@@ -131,7 +139,7 @@ class ExactSummary(Callback):
         return self._base
 
     def _tau(self, algorithm: LightningModule) -> float:
-        return next(temperatures(algorithm.loss)) if self.tau is None else self.tau
+        return target_tau(algorithm) if self.tau is None else self.tau
 
     def _every_logp(self, token_logps: Callable[[Sequences], Tensor], device: torch.device) -> Tensor:
         """[X, Y] on the CPU, by a function from sequences to [T] log-probs."""

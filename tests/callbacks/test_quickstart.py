@@ -12,9 +12,11 @@ import torch
 from torch import nn
 
 from lit_rlhf.algorithms.base import Algorithm as Composition
-from lit_rlhf.callbacks.quickstart import ExactSummary, exact, temperatures
+from lit_rlhf.callbacks.quickstart import ExactSummary, exact, target_tau, temperatures
 from lit_rlhf.components.actor import Actor
 from lit_rlhf.components.reference import FrozenCopy
+from lit_rlhf.credit.groups import LeaveOneOut
+from lit_rlhf.credit.kl import KLInReward
 from lit_rlhf.data import grammar
 from lit_rlhf.data.reviews import Reviews
 from lit_rlhf.errors import InputError
@@ -131,6 +133,15 @@ def test_a_reference_that_moves_moves_the_target(moves):
 
 def test_temperatures_are_found_inside_sums_and_wrappers():
     assert list(temperatures(0.5 * Head(0.1) + Prior(Head(0.2)))) == [0.1, 0.2]
+
+
+def test_the_tau_of_the_target_is_that_of_the_kl_in_the_reward_before_that_of_the_loss():
+    def composed(*credit):
+        return SimpleNamespace(loss=Head(0.7), credit=credit)
+
+    assert target_tau(composed(LeaveOneOut(), KLInReward(0.2))) == 0.2
+    assert target_tau(composed(KLInReward(0.0))) == target_tau(SimpleNamespace(loss=Head(0.7))) == 0.7
+    assert target_tau(SimpleNamespace(loss=Head(), credit=())) is None
 
 
 def test_the_file_and_the_table(tmp_path, capsys):

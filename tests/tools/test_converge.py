@@ -1,12 +1,29 @@
-"""What a composition must improve follows from its head alone."""
+"""What a composition must improve follows from its parts alone."""
 
 import numpy as np
 import pytest
 from conformance.training import ROOT, fresh, tool
 
+from lit_rlhf.algorithms.online import OnlineAlgorithm
+from lit_rlhf.algorithms.opponents import FromReference
+from lit_rlhf.algorithms.pairing import RewardPairs
+from lit_rlhf.algorithms.ptx import Ptx
+from lit_rlhf.components.actor import Actor
+from lit_rlhf.components.critic import Critic
+from lit_rlhf.components.reference import EMA, FrozenCopy
+from lit_rlhf.credit.groups import GroupRelative, LeaveOneOut
+from lit_rlhf.credit.kl import AdaptiveKL, KLInReward
+from lit_rlhf.credit.normalising import Whiten
+from lit_rlhf.credit.temporal import GAE, RewardToGo
 from lit_rlhf.data import grammar
+from lit_rlhf.data.reviews import Reviews
+from lit_rlhf.losses.base import AgainstBehaviour
+from lit_rlhf.losses.policy import ClippedSurrogate, Reinforce
 from lit_rlhf.losses.pra import PRA
 from lit_rlhf.losses.ra import RA
+from lit_rlhf.losses.rda import RDA, GroupVariance
+from lit_rlhf.losses.regularisers import KLPenalty, OpponentLikelihood, ValueLoss
+from lit_rlhf.rewards.reviews import ReviewReward
 
 converge = tool("converge")
 
@@ -21,7 +38,7 @@ def aim(name, *overrides):
     ("dpo", "KL to u"), ("pra_prior", "KL to u"), ("rda", "KL to u"), ("dro", "KL to u"), ("ra", "KL to u"),
     ("wpo", "KL to u"), ("rwr", "KL to mu"), ("sft", "KL to data"), ("bradley_terry", "residual"),
     ("ipo", "reward"), ("simpo", "reward"), ("kto", "reward"), ("aot", "reward"), ("una", "reward"), ("tr_dpo", "reward"),
-    ("apo_down", "order"),
+    ("apo_down", "order"), ("ppo", "KL to u"), ("sac", "KL to u"), ("grpo", "reward"),
 ])
 def test_aims_of_the_theory(name, expected):
     assert aim(name) == expected
@@ -40,7 +57,66 @@ def test_the_target_is_that_of_the_heads_own_temperature():
 
 def test_a_distance_must_fall_by_a_tenth_and_a_reward_go_a_fiftieth_of_the_way():
     state, highest = converge.State, np.mean([grammar.rewards(prompt).max() for prompt in grammar.PROMPTS])
+    assert converge.HIGHEST == pytest.approx(highest)
     assert converge.improved("KL to u", state(1.0), state(0.9))
     assert not converge.improved("KL to u", state(1.0), state(0.95))
     assert converge.improved("reward", state(reward=0.0), state(reward=0.021 * highest))
     assert not converge.improved("reward", state(reward=0.0), state(reward=0.019 * highest))
+
+
+def on_line(loss, *credit, reference=FrozenCopy, group_size=4, **parts):
+    """What a composition on its own samples must improve."""
+    made = OnlineAlgorithm(
+        Actor("lit_rlhf/reviews"), loss, ReviewReward(), credit=credit, reference=reference and reference(),
+        group_size=group_size, **parts,
+    )
+    made.configure_model()
+    return converge.aim(made, "soft")
+
+
+@pytest.mark.parametrize(("loss", "credit"), [
+    (Reinforce(), (KLInReward(0.05), LeaveOneOut())),
+    (ClippedSurrogate(average="sequence"), (KLInReward(2.0), GroupRelative())),
+    (Reinforce(), (KLInReward(0.1), RewardToGo())),
+    (GroupVariance(0.1), ()),
+    (RDA(0.1), ()),
+    (PRA(1.5), ()),
+])
+def test_these_reach_the_exact_target_on_their_own_samples(loss, credit):
+    assert on_line(loss, *credit) == "KL to u"
+
+
+def test_so_do_drawn_labels_critics_and_the_prior_form():
+    assert on_line(PRA(0.5), pairs=RewardPairs("sampled")) == "KL to u"
+    assert on_line(PRA(0.5), pairs=RewardPairs("sampled", "best_worst")) == "KL to u"
+    surrogate = ClippedSurrogate() + ValueLoss()
+    assert on_line(surrogate, KLInReward(), GAE(), Whiten(), critic=Critic("lit_rlhf/reviews"), group_size=1) == "KL to u"
+    assert on_line(GroupVariance(1.0), reference=None) == "KL to u"
+
+
+@pytest.mark.parametrize(("loss", "credit"), [
+    (Reinforce(), (LeaveOneOut(),)),
+    (Reinforce(average="sequence"), (KLInReward(0.1), RewardToGo())),  # without a baseline short responses weigh more
+    (Reinforce() + 0.1 * KLPenalty("k3"), (LeaveOneOut(),)),
+    (AgainstBehaviour(RDA(0.1)), ()),
+    (RA(0.1, partition="mean_reward"), ()),  # the mean of a group has its own reward in it
+    (Reinforce(), (KLInReward(AdaptiveKL()), LeaveOneOut())),
+])
+def test_these_do_not(loss, credit):
+    assert on_line(loss, *credit) == "reward"
+
+
+def test_nor_do_sure_judges_moving_references_other_texts_and_a_bonus_for_exploring():
+    assert on_line(PRA(0.5), pairs=RewardPairs("hard")) == "reward"
+    assert on_line(RDA(0.1), reference=lambda: EMA(0.5, 1)) == "reward"
+    texts = Ptx(Reviews(size=4, val_size=0))
+    assert on_line(Reinforce(), KLInReward(0.1), LeaveOneOut(), ptx=texts) == "reward"
+    bonus = PRA(0.5) + 0.1 * OpponentLikelihood()
+    assert on_line(bonus, opponent=FromReference(), pairs=RewardPairs(between="opponents"), group_size=1) == "reward"
+
+
+def test_what_samples_its_own_responses_must_do_more():
+    state = converge.State
+    assert converge.improved("KL to u", state(1.0), state(0.1), samples=True)
+    assert not converge.improved("KL to u", state(1.0), state(0.11), samples=True)
+    assert not converge.improved("reward", state(reward=0.0), state(reward=0.49 * converge.HIGHEST), samples=True)
