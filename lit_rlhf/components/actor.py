@@ -44,7 +44,7 @@ class Actor(nn.Module):
         law: Law | None = None,
         hidden: Tensor | None = None,
     ) -> TokenLogps:
-        """log pi(y_t | x, y_<t) of every completion token, and what else is asked for; see `LanguageModel.token_logps`."""
+        """log pi(y_t | x, y_<t) of every completion token, and what is asked for; see `LanguageModel.token_logps`."""
         return self.model.token_logps(sequences, entropy, collision, law, hidden)
 
     def head_parity(self, sequences: Sequences) -> float:

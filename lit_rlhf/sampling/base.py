@@ -43,8 +43,9 @@ class Sampler(ABC):
 
     def describe(self, policy: LanguageModel) -> str:
         """The settings in effect and the tokens and strings that end a completion, in one line."""
-        told = [str(self.processing), *(f"{name} {getattr(self, name)}" for name in ("max_new_tokens", "seed", "batch_tokens"))]
-        return f"{type(self).__name__}: {', '.join(told)}; a completion ends at {StopSet.of(policy, self.stop)}"
+        told = (f"{name} {getattr(self, name)}" for name in ("max_new_tokens", "seed", "batch_tokens"))
+        settings = ", ".join([str(self.processing), *told])
+        return f"{type(self).__name__}: {settings}; a completion ends at {StopSet.of(policy, self.stop)}"
 
     @abstractmethod
     def sample(self, policy: LanguageModel, prompts: Prompts, group_size: int, draw: int) -> Samples:

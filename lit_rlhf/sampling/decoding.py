@@ -30,7 +30,7 @@ def empty_cache(model: LanguageModel) -> DynamicCache:
 
 
 def accepts_padding(model: LanguageModel) -> bool:
-    """Whether prompts of several lengths can share a batch: positions can be told, and no state runs over all tokens."""
+    """Whether prompts of several lengths can share a batch: positions can be told, and no state is of all tokens."""
     return "position_ids" in _arguments(model) and not has_states(empty_cache(model))
 
 
@@ -79,7 +79,8 @@ class Stream:
         before = length_of(self.cache) or 0
         told = {"position_ids": positions} if self.told else {}
         out = self.model.backbone(
-            input_ids=ids, attention_mask=None if mask is None else mask.long(), past_key_values=self.cache, use_cache=True, **told
+            input_ids=ids, attention_mask=None if mask is None else mask.long(), past_key_values=self.cache,
+            use_cache=True, **told,
         )
         if length_of(self.cache) != before + ids.shape[1] or not is_used(self.cache):
             raise _other_cache(self.model)
@@ -105,7 +106,8 @@ class Mixed:
         size = max(1, linear_logps.CHUNK_ELEMENTS // len(self._heads[0].weight))
         for rows in chunks(len(self.streams[0].hidden), size):
             parts = [self._logits(index, rows) for index in range(len(self.streams))]
-            yield rows, parts[0] if len(parts) == 1 else sum(w * part for w, part in zip(self.weights, parts, strict=True))
+            mixed = (weight * part for weight, part in zip(self.weights, parts, strict=True))
+            yield rows, parts[0] if len(parts) == 1 else sum(mixed)
 
     def step(self, tokens: Tensor) -> None:
         """Reads the newest token of each row [B]."""
@@ -130,6 +132,6 @@ def _arguments(model: LanguageModel) -> Collection[str]:
 
 def _other_cache(model: LanguageModel) -> InputError:
     return InputError(
-        f"model.sampler: {type(model.base).__name__} keeps its cache in a way of its own, which NativeSampler does not know; "
-        "use HFSampler"
+        f"model.sampler: {type(model.base).__name__} keeps its cache in a way of its own, which NativeSampler does not "
+        "know; use HFSampler"
     )

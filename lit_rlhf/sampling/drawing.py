@@ -39,9 +39,9 @@ def joined(parts: Sequence[Drawn]) -> Drawn:
     if len(parts) == 1:
         return parts[0]
     numbers = (torch.cat([getattr(one, name) for one in parts]) for name in ("tokens", "behaviour", "policy"))
-    sets = [one.kept for one in parts]
-    kept = None if sets[0] is None else Kept(*(torch.cat([getattr(one, name) for one in sets]) for name in ("ids", "lengths")))
-    return Drawn(*numbers, kept)
+    if parts[0].kept is None:
+        return Drawn(*numbers)
+    return Drawn(*numbers, Kept(*(torch.cat([getattr(one.kept, name) for one in parts]) for name in ("ids", "lengths"))))
 
 
 def uniforms(seed: int, draw: int, index: int, place: int, count: int) -> np.ndarray:
@@ -102,7 +102,10 @@ def _inverted(logits: Tensor, uniform: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def _passed(ends: Tensor, value: Tensor) -> tuple[Tensor, Tensor]:
-    """[B] the first entry of rising rows [B, n] that is above `value` [B] (the last that rises, where rounding leaves none), and the entry before it."""
+    """[B] the place of the first entry of rising rows [B, n] that is above `value` [B], and the entry before it.
+
+    Where rounding leaves none above, it is the last place at which the row rises.
+    """
     last = ends[:, -1]
     value = torch.minimum(value, torch.nextafter(last, torch.zeros_like(last))).clamp_min(0.0)
     found = torch.searchsorted(ends, value[:, None], right=True)

@@ -32,11 +32,11 @@ def room(model: LanguageModel, prompts: Prompts, max_new_tokens: int) -> list[in
     for length, record in zip(prompts.prompt_lengths.tolist(), prompts.records, strict=True):
         where = f"{record.row}: " if record.row else ""
         if length < 1:
-            raise InputError(f"{where}the prompt is empty; the first token of a completion is predicted from at least one")
+            raise InputError(f"{where}the prompt is empty; the first token of a completion is predicted from one at least")
         if most is not None and length >= most:
             raise InputError(
-                f"{where}the prompt has {length} tokens and the model knows {most} positions, so that none is left for a "
-                "completion; set data.max_prompt_tokens below that, or data.overflow to what long prompts are to become"
+                f"{where}the prompt has {length} tokens and the model knows {most} positions, so that none is left for "
+                "a completion; set data.max_prompt_length below that, or data.overflow to what long prompts are to become"
             )
         found.append(max_new_tokens if most is None else min(max_new_tokens, most - length))
     return found

@@ -103,7 +103,7 @@ class Tails:
 
 
 def rows_of(plan: Plan, batch: Sequence[int]) -> tuple[Tensor, Tensor, Tensor]:
-    """Of the completions `batch`: their numbers [B], greatest numbers of new tokens [B], and uniform numbers [B, most]."""
+    """Of the completions `batch`: their numbers [B], the most new tokens of each [B], and uniform numbers [B, most]."""
     device, index, size = plan.prompts.prompt_ids.device, plan.prompts.index.tolist(), plan.group_size
     limits = [plan.limits[one // size] for one in batch]
     own = [uniforms(*plan.seed, index[one // size], one % size, max(limits)) for one in batch]

@@ -37,7 +37,7 @@ class Processing:
 
     def __post_init__(self) -> None:
         if not 0 <= self.temperature < math.inf:
-            raise InputError(f"model.sampler.temperature is {self.temperature}; it is at least 0 (0 takes the likeliest token)")
+            raise InputError(f"model.sampler.temperature is {self.temperature}; it is at least 0 (0: the likeliest token)")
         if self.top_k is not None and self.top_k < 1:
             raise InputError(f"model.sampler.top_k is {self.top_k}; it is at least 1, or left out to keep all tokens")
         if self.top_p is not None and not 0 < self.top_p <= 1:
@@ -74,8 +74,9 @@ class Processing:
     def __str__(self) -> str:
         if self.greedy:
             return "the likeliest token (temperature 0)"
-        filters = [f"{name} {value}" for name in ("top_k", "top_p", "min_p") if (value := getattr(self, name)) is not None]
-        return ", ".join([f"temperature {self.temperature:g}", *filters])
+        filters = {"top_k": self.top_k, "top_p": self.top_p, "min_p": self.min_p}
+        told = (f"{name} {value}" for name, value in filters.items() if value is not None)
+        return ", ".join([f"temperature {self.temperature:g}", *told])
 
 
 def _nucleus_floor(scaled: Tensor, floor: Tensor, share: float) -> Tensor:

@@ -68,7 +68,8 @@ class StopSet:
         return completion_text(self.tokenizer, ids, self)
 
     def __str__(self) -> str:
-        tokens = [f"{self.tokenizer.convert_ids_to_tokens(one)} ({one})" if self.tokenizer else str(one) for one in self.ids]
+        named = self.tokenizer.convert_ids_to_tokens if self.tokenizer else lambda one: "token"
+        tokens = [f"{named(one)} ({one})" for one in self.ids]
         return ", ".join([*tokens, *map(repr, self.strings)]) or "nothing"
 
     def _written(self, tail: Sequence[int]) -> bool:
@@ -105,13 +106,13 @@ def _refuse_unknown(tokenizer: Any, string: str) -> None:
     if not string:
         raise InputError("model.sampler.stop has an empty string, which would end every completion; leave it out")
     if tokenizer is None:
-        raise InputError(f"model.sampler.stop: {string!r} cannot be looked for, because the model has no tokenizer; name one")
+        raise InputError(f"model.sampler.stop: {string!r} cannot be looked for: the model has no tokenizer; name one")
     ids = _encoded(tokenizer, string)
     found = decoded(tokenizer, ids)
     if string not in found or tokenizer.unk_token_id in ids:
         raise InputError(
-            f"model.sampler.stop: the tokenizer cannot write {string!r} (it makes {found!r} of it), so no completion would "
-            "end there; name a string of its own tokens"
+            f"model.sampler.stop: the tokenizer cannot write {string!r} (it makes {found!r} of it), so no completion "
+            "would end there; name a string of its own tokens"
         )
 
 

@@ -47,7 +47,7 @@ def test_no_gradient_no_tokens_and_few_logits_at_a_time(monkeypatch):
     none = [Projection(one.hidden[:0], one.weight, one.bias) for one in (own, its)]
     assert linear_kl(*none).shape == (0,)
     monkeypatch.setattr(linear_logps, "CHUNK_ELEMENTS", 2 * V + 1)
-    logits = Projection.logits
-    monkeypatch.setattr(Projection, "logits", lambda self, which: rows.append(which.stop - which.start) or logits(self, which))
+    logits, count = Projection.logits, lambda which: which.stop - which.start
+    monkeypatch.setattr(Projection, "logits", lambda self, which: rows.append(count(which)) or logits(self, which))
     linear_kl(own, its)
     assert max(rows) == 2 and sum(rows) == 2 * T

@@ -48,8 +48,8 @@ def exact(built, name, options):
 @pytest.mark.parametrize("name", ["llama", "gemma2"])
 def test_log_probs_are_those_of_a_forward_under_every_option(built, name, option):
     policy, samples = exact(built, name, OPTIONS[option])
-    greedy = option == "greedy"
-    torch.testing.assert_close(samples.behaviour, samples.policy if greedy else acting(policy.net, samples), atol=1e-5, rtol=0)
+    expected = samples.policy if option == "greedy" else acting(policy.net, samples)
+    torch.testing.assert_close(samples.behaviour, expected, atol=1e-5, rtol=0)
     scored = policy.token_logps(samples.sequences, law=samples.law)
     again = scored.values if scored.acting is None else scored.acting
     torch.testing.assert_close(samples.behaviour, again, atol=1e-5, rtol=0)
@@ -143,7 +143,8 @@ def test_finished_rows_leave_the_batch(built, monkeypatch):
 
 def test_a_prompt_is_read_once_for_its_group(built, monkeypatch):
     read, forward = [], decoding.Stream._forward
-    monkeypatch.setattr(decoding.Stream, "_forward", lambda self, ids, *rest: read.append(ids.shape) or forward(self, ids, *rest))
+    watched = lambda self, ids, *rest: read.append(ids.shape) or forward(self, ids, *rest)  # noqa: E731
+    monkeypatch.setattr(decoding.Stream, "_forward", watched)
     NativeSampler(4).sample(built("llama"), prompts(6, 6), 5, 0)
     assert read[0] == (2, 6) and all(length == 1 for _, length in read[1:])
 
@@ -256,7 +257,7 @@ def test_a_model_with_a_cache_of_its_own_is_refused(layers):
 def test_the_settings_in_effect_are_told(built):
     told = NativeSampler(7, temperature=0.5, top_p=0.9, seed=3).describe(built("llama"))
     assert told == (
-        "NativeSampler: temperature 0.5, top_p 0.9, max_new_tokens 7, seed 3, batch_tokens 65536; a completion ends at 1"
+        "NativeSampler: temperature 0.5, top_p 0.9, max_new_tokens 7, seed 3, batch_tokens 65536; a completion ends at token (1)"
     )
 
 

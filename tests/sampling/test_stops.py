@@ -44,8 +44,9 @@ def test_tokens_of_tokenizer_and_generation_settings_and_strings(policy):
 )
 def test_a_string_is_found_at_the_token_that_completes_it(policy, text, pieces):
     """Wherever tokens begin and end, and at no token before."""
-    stop, written = StopSet.of(policy, ["END"]), ids(policy.tokenizer, text) + (ids(policy.tokenizer, pieces) if pieces else [])
-    written, tails = ids(policy.tokenizer, "x" * 40) + written, Tails(stop, 1)
+    stop = StopSet.of(policy, ["END"])
+    written = [token for part in ("x" * 40, text, pieces or "") for token in ids(policy.tokenizer, part)]
+    tails = Tails(stop, 1)
     found = [bool(tails.ended(torch.tensor([token]))) for token in written]
     completed = next(n for n in range(1, len(written) + 1) if "END" in policy.tokenizer.decode(written[:n]))
     assert found.index(True) == completed - 1 and all(len(tail) <= stop.window for tail in tails._ids)
