@@ -88,7 +88,10 @@ def start_of(composed: Composed) -> str | None:
         node = node and node.child(name)
     if node is not None and isinstance(node.value, dict):
         node = None if node.child("config") and node.child("config").value else node.child("source")
-    return node.value if node is not None and isinstance(node.value, str) else None
+    if node is None or not isinstance(node.value, str):
+        return None
+    root = Node({**composed.root.value, "start": node}, node.place)
+    return resolved(root, Mistakes())["start"]
 
 
 def narrowed(composed: Composed, prompts: str | None = None) -> Composed:
