@@ -57,8 +57,8 @@ class Replay:
     def mixed(self, collected: Collected, recorder: Recorder) -> Collected:
         """The iteration with old groups after its own ones, which join the buffer.
 
-        Metrics: `rollout/staleness`, the mean age of a group in iterations, its own being 0, and `rollout/replayed`, the
-        share of old groups.
+        Metrics: `rollout/staleness`, the mean age of a group in iterations, its own being 0, and `rollout/replayed`,
+        the share of old groups.
         """
         fresh = _over_ranks(_groups(collected))
         old = self.drawn(len(fresh), collected.draw)
@@ -74,7 +74,9 @@ class Replay:
     def drawn(self, fresh: int, iteration: int) -> tuple[Group, ...]:
         """Old groups for so many new ones: a function of buffer, seed and iteration."""
         count = min(round(self.reuse * fresh), len(self.groups))
-        which = np.random.default_rng([self.seed, iteration]).choice(len(self.groups), count, replace=False) if count else ()
+        if not count:
+            return ()
+        which = np.random.default_rng([self.seed, iteration]).choice(len(self.groups), count, replace=False)
         return tuple(self.groups[place] for place in which)
 
     def state_dict(self) -> dict[str, Any]:

@@ -6,7 +6,7 @@ from typing import Any
 
 from lit_rlhf.algorithms.online import OnlineAlgorithm, rollout_of
 from lit_rlhf.components.actor import Actor
-from lit_rlhf.components.soft_q import SoftCritic
+from lit_rlhf.components.soft_q import SoftCritic, base_of
 from lit_rlhf.losses.base import LossHead
 from lit_rlhf.losses.soft import SoftPolicy, SoftQ
 from lit_rlhf.rewards.base import Reward
@@ -16,9 +16,9 @@ from lit_rlhf.types import Batch, Evidence
 class SAC(OnlineAlgorithm):
     """BDA, prior form, by soft values of every next token on its own samples; posterior form with a reference.
 
-    L = mean_t E_{a~pi}[tau log pi(a | s_t) - min_i Q_i(s_t, a)] + mean_t sum_i (Q_i(s_t, a_t) - y_t)^2 / 2,
-    y_t = r_t + gamma E_{a~pi}[min_i Q'_i(s_{t+1}, a) - tau log pi(a | s_{t+1})], Q' a slow copy of Q; each term moves its own
-    part. `TemperatureLoss` with a `LearnedTemperature` makes tau a learned one.
+    L = mean_t E_{a~pi}[tau log(pi / u)(a | s_t) - min_i Q_i(s_t, a)] + mean_t sum_i (Q_i(s_t, a_t) - y_t)^2 / 2,
+    y_t = r_t + gamma E_{a~pi}[min_i Q'_i(s_{t+1}, a) - tau log(pi / u)(a | s_{t+1})], Q' a slow copy of Q; each term
+    moves its own part. `TemperatureLoss` with a `LearnedTemperature` makes tau a learned one.
 
     Target: e^{r/tau} / Z, or u e^{r/tau} / Z, at gamma = 1 and a fixed tau.
     See "Soft Actor-Critic Algorithms and Applications" by Haarnoja et al. (https://arxiv.org/abs/1812.05905), and
@@ -37,9 +37,10 @@ class SAC(OnlineAlgorithm):
         if rollout is None:
             return super().evidence(batch)
         hidden = self.actor.hidden(sequences)
+        base = None if self.reference is None else base_of(self.reference, self.actor, sequences)
         return Evidence(
             policy=self.actor.token_logps(sequences, "entropy" in self.loss.needs, law=rollout.law, hidden=hidden),
-            reference=rollout.reference, soft_q=self.critic.states(sequences, self.actor.model, hidden),
+            reference=rollout.reference, soft_q=self.critic.states(sequences, self.actor.model, hidden, base),
             **{part.fills: part(sequences) for part in self.learned},
         )
 

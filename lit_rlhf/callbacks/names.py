@@ -65,7 +65,8 @@ def probe(module: Any) -> LossOutput:
 def _soft_states(tokens: int) -> SoftStates:
     """Of a vocabulary of two."""
     every = torch.zeros(tokens, 2)
-    return SoftStates(2, lambda rows: every[rows].log_softmax(-1), lambda rows: every[rows], lambda rows: every[rows], lambda ids: every.T)
+    law, zero = lambda rows: every[rows].log_softmax(-1), lambda rows: every[rows]
+    return SoftStates(2, policy=law, critic=zero, target=zero, taken=lambda ids: every.T, base=law)
 
 
 def _batch(module: Any, sequences: Sequences) -> Batch:

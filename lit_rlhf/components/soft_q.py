@@ -10,7 +10,10 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, nn
 
+from lit_rlhf.components.actor import Actor
 from lit_rlhf.components.language_model import LanguageModel, as_trained
+from lit_rlhf.components.modes import evaluating
+from lit_rlhf.components.reference import Reference
 from lit_rlhf.errors import InputError
 from lit_rlhf.types import Sequences
 
@@ -29,6 +32,8 @@ class SoftStates:
     """rows -> [chunk, V] min_i Q'_i(s, .) of the slow copies, without gradient."""
     taken: Callable[[Tensor], Tensor]
     """ids [T] -> [2, T] Q_i(s_t, ids_t), with the critics' gradient."""
+    base: Callable[[slice], Tensor] | None = None
+    """rows -> [chunk, V] log u(. | s) of the reference in nats, without gradient; None without one."""
 
 
 class TwinHead(nn.Module):
@@ -99,27 +104,26 @@ class SoftCritic(nn.Module):
             shared = {id(weight): weight for weight in self.parameters() if not weight.requires_grad}
             self._held = (copy.deepcopy(self, shared).requires_grad_(False).eval(),)
 
-    def states(self, sequences: Sequences, policy: LanguageModel, hidden: Tensor) -> SoftStates:
+    def states(
+        self, sequences: Sequences, policy: LanguageModel, hidden: Tensor, base: Callable[[slice], Tensor] | None = None
+    ) -> SoftStates:
         """What heads read.
 
         Args:
             sequences: N prompts, T completion tokens.
             policy: the language model whose states are `hidden`.
             hidden: [T, D]
+            base: of the reference; see `SoftStates`.
 
         Raises:
             InputError: policy and critic have vocabularies of different sizes.
         """
         self._refuse_other_size(policy)
         own, slow = self.model.hidden(sequences), self._slow_hidden(sequences)
-
-        def law(rows: slice) -> Tensor:
-            return policy.form.projected(policy.output_head, hidden[rows]).logits().log_softmax(-1)
-
         (copied,) = self._held
         return SoftStates(
-            self.head.vocabulary, law, _frozen(self.head, own), _frozen(copied.head, slow),
-            lambda ids: self.head.taken(own, ids),
+            self.head.vocabulary, every_next(policy, hidden), _frozen(self.head.forward, own),
+            _frozen(copied.head.forward, slow), lambda ids: self.head.taken(own, ids), base,
         )
 
     @torch.no_grad()
@@ -161,9 +165,26 @@ class SoftCritic(nn.Module):
         return super()._apply(fn, recurse)
 
 
-def _frozen(head: TwinHead, states: Tensor) -> Callable[[slice], Tensor]:
-    """rows -> [chunk, V] of the head, without gradient."""
-    return lambda rows: torch.no_grad()(head.forward)(states[rows])
+def every_next(model: LanguageModel, states: Tensor) -> Callable[[slice], Tensor]:
+    """rows -> [chunk, V] log-probs in nats of every next token, from a model's states [T, D]."""
+    return lambda rows: model.form.projected(model.output_head, states[rows]).logits().log_softmax(-1)
+
+
+@torch.no_grad()
+def base_of(reference: Reference, actor: Actor, sequences: Sequences) -> Callable[[slice], Tensor]:
+    """rows -> [chunk, V] log u of every next token, without gradient.
+
+    Raises:
+        InputError: the reference is known by its log-probs alone.
+    """
+    with reference.as_policy(actor) as model, evaluating(model.net):
+        law = every_next(model, model.hidden(sequences))
+    return lambda rows: torch.no_grad()(law)(rows)
+
+
+def _frozen(head: Callable[[Tensor], Tensor], states: Tensor) -> Callable[[slice], Tensor]:
+    """rows -> [chunk, V] of a head, without gradient."""
+    return lambda rows: torch.no_grad()(head)(states[rows])
 
 
 def _arithmetic(states: Tensor, weight: Tensor) -> torch.dtype:

@@ -13,8 +13,8 @@ from lit_rlhf.functional import linear_logps
 _NEVER = -1e4  # a log-prob whose exponential is 0 in every precision
 
 
-def soft_value(logps: Tensor, q: Tensor, tau: Tensor | float) -> Tensor:
-    """[n] V(s) = E_{a~pi}[Q(s, a) - tau log pi(a | s)], exactly; what is never chosen adds nothing.
+def soft_value(logps: Tensor, q: Tensor, tau: Tensor | float, base: Tensor | None = None) -> Tensor:
+    """[n] V(s) = E_{a~pi}[Q(s, a) - tau log(pi / u)(a | s)], exactly; what is never chosen adds nothing.
 
     See "Soft Actor-Critic for Discrete Action Settings" by Christodoulou
     (https://arxiv.org/abs/1910.07207), equation 10.
@@ -23,8 +23,10 @@ def soft_value(logps: Tensor, q: Tensor, tau: Tensor | float) -> Tensor:
         logps: [n, V] log pi in nats.
         q: [n, V]
         tau: temperature.
+        base: [n, V] log u in nats; None is u = 1.
     """
-    return (logps.exp() * (q - tau * logps.clamp_min(_NEVER))).sum(-1)
+    ratio = logps.clamp_min(_NEVER) if base is None else logps.clamp_min(_NEVER) - base.clamp_min(_NEVER)
+    return (logps.exp() * (q - tau * ratio)).sum(-1)
 
 
 def following(values: Tensor, owner: Tensor) -> Tensor:

@@ -1,13 +1,15 @@
 """Soft actor-critic on tokens: the state is what was written so far, the action the next token.
 
 pi^tau solves Q(s, a) = r + gamma V(s'), V(s) = E_{a~pi}[Q(s, a) - tau log pi(a | s)], pi = exp((Q - V) / tau).
-With a reference r stands for r + tau log u(a | s), by which the prior form becomes the posterior one.
+With a reference tau log(pi / u) stands for tau log pi, and pi = u exp((Q - V) / tau): a critic that knows nothing
+leaves the policy at u.
 See "Soft Actor-Critic" by Haarnoja et al. (https://arxiv.org/abs/1801.01290 and 1812.05905), and "Soft Actor-Critic for
 Discrete Action Settings" by Christodoulou (https://arxiv.org/abs/1910.07207).
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -18,7 +20,7 @@ from lit_rlhf.errors import InputError
 from lit_rlhf.functional import segment
 from lit_rlhf.functional.soft_q import by_chunks, following, is_last, soft_value
 from lit_rlhf.losses.base import LossHead, LossOutput, Term
-from lit_rlhf.losses.evidence import counted, one_of, policy_statistic, positive, required, temperature
+from lit_rlhf.losses.evidence import counted, one_of, positive, required
 from lit_rlhf.losses.metrics import mean
 from lit_rlhf.losses.regularisers import Regulariser
 from lit_rlhf.types import Batch, Evidence, Unit
@@ -29,9 +31,9 @@ AtCut = Literal["terminal", "bootstrap"]
 
 @dataclass(frozen=True)
 class SoftPolicy(LossHead):
-    """L = sum_t w_t E_{a~pi}[tau log pi(a | s_t) - min_i Q_i(s_t, a)], the mean taken over the whole vocabulary.
+    """L = sum_t w_t E_{a~pi}[tau log(pi / u)(a | s_t) - min_i Q_i(s_t, a)], the mean taken over the whole vocabulary.
 
-    Up to a constant tau KL(pi || e^{Q/tau} / Z) in every state; it moves the policy alone.
+    Up to a constant tau KL(pi || u e^{Q/tau} / Z) in every state; it moves the policy alone.
     See 1812.05905, equation 7, and 1910.07207, equation 12.
 
     Args:
@@ -57,7 +59,7 @@ class SoftPolicy(LossHead):
 
     def __call__(self, evidence: Evidence, batch: Batch) -> LossOutput:
         soft, tau, weight = required(evidence, "soft_q"), _constant(evidence, self.tau), batch.token_weight
-        values = over_states(batch, soft.vocabulary, lambda t: soft_value(soft.policy(t), soft.critic(t).detach(), tau))
+        values = over_states(evidence, batch, soft.critic, tau)
         term = Term("soft_policy", -(weight * values).sum(), "token")
         return LossOutput((term,), (mean("soft_value", values, weight),))
 
@@ -66,9 +68,9 @@ class SoftPolicy(LossHead):
 class SoftQ(LossHead):
     """L = sum_t w_t sum_i (Q_i(s_t, a_t) - y_t)^2 / 2, y_t = r_t + gamma V(s_{t+1}); it moves the critics alone.
 
-    V(s) = E_{a~pi}[min_i Q'_i(s, a) - tau log pi(a | s)] over the whole vocabulary, Q' the slow copies, and 0 after the
-    last trained token. r_t is what was received at the token, the completion's reward at its last trained one, and
-    with a reference tau log u(a_t | s_t) besides. Tokens that are not trained on are part of the way to the next state.
+    V(s) = E_{a~pi}[min_i Q'_i(s, a) - tau log(pi / u)(a | s)] over the whole vocabulary, Q' the slow copies, and 0
+    after the last trained token. r_t is what was received at the token, and the completion's reward at its last trained one.
+    Tokens that are not trained on are part of the way to the next state.
     See 1812.05905, equations 5 and 6, and 1910.07207, equation 10.
 
     Args:
@@ -112,11 +114,11 @@ class SoftQ(LossHead):
     def _target(self, evidence: Evidence, batch: Batch, soft: Any) -> Tensor:
         """[T] y; 0 at tokens that are not trained on."""
         tau, reward = _constant(evidence, self.tau), required(batch, "reward")
-        values = over_states(batch, soft.vocabulary, lambda t: soft_value(soft.policy(t), soft.target(t), tau))
+        values = over_states(evidence, batch, soft.target, tau)
         trained, owner = _trained(batch)
         received = torch.where(is_last(owner), reward[owner], 0.0)
-        for factor, tokens in ((1.0, getattr(batch, "token_reward", None)), (tau, evidence.reference)):
-            received = received if tokens is None else received + factor * tokens[trained]
+        if getattr(batch, "token_reward", None) is not None:
+            received = received + batch.token_reward[trained]
         return torch.zeros_like(values).index_copy(
             0, trained, (received + self.gamma * following(values[trained], owner)).to(values.dtype)
         )
@@ -134,19 +136,19 @@ class SoftQ(LossHead):
 class TemperatureLoss(Regulariser):
     """L = sum_t w_t tau (H(pi(. | s_t)) - target), H and the target constant: it moves the learned temperature alone.
 
-    tau rises where the policy has less entropy than asked for, and falls where it has more. With a reference H is less
-    the divergence, -KL(pi(. | s_t) || u(. | s_t)), of which log u is that of the token written.
+    tau rises where the policy has less entropy than asked for, and falls where it has more. With a reference
+    -KL(pi(. | s_t) || u(. | s_t)) stands for H; both are sums over the whole vocabulary.
     See 1812.05905, equation 18, and 1910.07207, equation 11.
 
     Args:
-        target_entropy: of a token, in nats; with a reference less the divergence from it, then not above 0.
+        target_entropy: of a token, in nats; with a reference less the divergence from it, and so below 0.
     """
 
     target_entropy: float = 1.0
 
     @property
     def needs(self) -> frozenset[str]:
-        return frozenset({"tau", "policy", "entropy"})
+        return frozenset({"tau", "soft_q"})
 
     @property
     def unit(self) -> Unit:
@@ -154,17 +156,27 @@ class TemperatureLoss(Regulariser):
 
     def __call__(self, evidence: Evidence, batch: Batch) -> LossOutput:
         tau, weight = required(evidence, "tau"), batch.token_weight
-        entropy = policy_statistic(evidence, batch, "entropy").detach()
-        if evidence.reference is not None:
-            entropy = entropy + counted(evidence.reference, batch)
+        with torch.no_grad():
+            entropy = over_states(evidence, batch, lambda rows: torch.zeros_like(weight[rows, None]), 1.0)
         total = tau * (weight * (entropy - self.target_entropy)).sum()
-        metrics = mean("entropy", entropy, weight), mean("tau", tau.expand(len(weight)), weight)
+        metrics = mean("relative_entropy", entropy, weight), mean("tau", tau.expand(len(weight)), weight)
         return LossOutput((Term("temperature", total, "token"),), metrics)
 
 
-def over_states(batch: Batch, vocabulary: int, value: Any) -> Tensor:
-    """[T] `value` of the tokens' states, chunk by chunk; 0 where a token does not count."""
-    return counted(by_chunks(value, len(batch.sequences.completion_ids), vocabulary), batch)
+def over_states(evidence: Evidence, batch: Batch, critic: Callable[[slice], Tensor], tau: Tensor | float) -> Tensor:
+    """[T] E_{a~pi}[critic - tau log(pi / u)] of the tokens' states, chunk by chunk; 0 where a token does not count.
+
+    Raises:
+        InputError: there is a reference, and it is not known over the whole vocabulary.
+    """
+    soft, posterior = required(evidence, "soft_q"), evidence.reference is not None
+    if posterior and soft.base is None:
+        raise InputError("soft values read the reference over the whole vocabulary; give SoftStates its `base`")
+
+    def value(rows: slice) -> Tensor:
+        return soft_value(soft.policy(rows), critic(rows).detach(), tau, soft.base(rows) if posterior else None)
+
+    return counted(by_chunks(value, len(batch.sequences.completion_ids), soft.vocabulary), batch)
 
 
 def _constant(evidence: Evidence, tau: float) -> Tensor | float:

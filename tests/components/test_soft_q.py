@@ -5,9 +5,11 @@ import torch
 from components.tiny import VOCABULARY, config, dense, model, sequences, spread
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from lit_rlhf.components.actor import Actor
 from lit_rlhf.components.language_model import LanguageModel
 from lit_rlhf.components.lora import LoRA
-from lit_rlhf.components.soft_q import SoftCritic
+from lit_rlhf.components.reference import AdapterOff, FromCheckpoint
+from lit_rlhf.components.soft_q import SoftCritic, base_of
 from lit_rlhf.errors import InputError
 from lit_rlhf.functional import linear_logps
 from lit_rlhf.losses.soft import SoftPolicy, SoftQ
@@ -32,6 +34,18 @@ def test_the_law_of_the_policy_is_that_of_its_own_logits(name):
     found = states(policy, critic(), given)
     assert found.vocabulary == VOCABULARY
     torch.testing.assert_close(found.policy(slice(2, 9)), dense(policy.net, given)[2:9], atol=1e-5, rtol=1e-4)
+
+
+@pytest.mark.parametrize("adapters", [False, True])
+def test_the_base_is_the_reference_over_the_vocabulary(adapters):
+    actor, given = Actor(model(lora=LoRA(rank=2)) if adapters else model()), sequences()
+    reference = AdapterOff() if adapters else FromCheckpoint(model(seed=3))
+    reference.build(actor)
+    base = base_of(reference, actor, given)
+    assert not base(slice(2, 9)).requires_grad
+    taken = base(slice(0, 17)).gather(1, given.completion_ids[:, None])[:, 0]
+    torch.testing.assert_close(taken, reference.token_logps(given), atol=1e-5, rtol=1e-4)
+    assert not torch.allclose(taken, actor.token_logps(given).values, atol=1e-2)
 
 
 def test_values_are_linear_functions_of_the_critics_states():

@@ -293,8 +293,9 @@ def test_the_gradient_reaches_the_trained_parts_and_nothing_else(head, parts):
     for name, weights in through.items():
         reached |= {name for leaf in weights if leaf is not None and leaf.grad is not None and bool(leaf.grad.any())}
     assert reached and reached <= head.needs and collision.grad is None
-    assert reached >= head.needs & ((TRAINED | SOFT) - {"policy"})
-    assert reached & {"policy", "entropy", "tau"} or "policy" not in head.needs
+    assert reached >= head.needs & ((TRAINED | {"tau"}) - {"policy"})
+    assert reached & SOFT or not head.needs & SOFT
+    assert reached & {"policy", "entropy"} or "policy" not in head.needs
     assert not any(one.total.requires_grad or one.weight.requires_grad for one in output.metrics)
     assert not any(seen.values.requires_grad for seen in head.observe(evidence, batch))
 

@@ -57,6 +57,7 @@ class Parts(nn.Module):
         return SoftStates(
             VOCABULARY, lambda rows: self.policy.table[before[rows]].log_softmax(-1), lambda rows: lesser[before[rows]],
             lambda rows: lesser[before[rows]] / 2, lambda taken: self.soft[:, before, taken],
+            lambda rows: self.reference.table[before[rows]].log_softmax(-1).detach(),
         )
 
 

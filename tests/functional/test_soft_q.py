@@ -33,6 +33,15 @@ def test_the_soft_value_is_greatest_for_the_boltzmann_law_where_it_is_the_log_pa
     assert (soft_value(given()[0].log_softmax(-1), q, 0.3) < best).all()
 
 
+def test_a_base_measure_takes_its_place_under_the_logarithm():
+    logits, q = given()
+    law, base = logits.log_softmax(-1), q.detach().roll(1, 0).log_softmax(-1)
+    expected = soft_value(law, q, 0.3) + 0.3 * (law.exp() * base).sum(-1)
+    assert torch.allclose(soft_value(law, q, 0.3, base), expected)
+    best = soft_value((q / 0.3 + base).log_softmax(-1), q, 0.3, base)
+    assert torch.allclose(best, 0.3 * (q / 0.3 + base).logsumexp(-1))
+
+
 def test_what_is_never_chosen_adds_nothing_and_no_nan():
     logits, q = given()
     barred = torch.zeros(V, dtype=torch.float64).index_fill(0, torch.tensor([2]), -torch.inf)

@@ -11,7 +11,7 @@ from lit_rlhf.components.soft_q import SoftStates
 from lit_rlhf.errors import InputError
 from lit_rlhf.functional import linear_logps
 from lit_rlhf.losses.soft import SoftPolicy, SoftQ, TemperatureLoss
-from lit_rlhf.types import Evidence, Rollout, Sequences, TokenLogps
+from lit_rlhf.types import Evidence, Rollout, Sequences
 
 V, MOST, END, TAU = 3, 3, 0, 0.4
 WORDS = range(1, V)
@@ -42,6 +42,7 @@ class Table:
         return SoftStates(
             V, lambda rows: self.logits[STATE_OF[rows]].log_softmax(-1), lambda rows: self.q[:, STATE_OF[rows]].amin(0),
             lambda rows: self.slow[:, STATE_OF[rows]].amin(0), lambda ids: self.q[:, STATE_OF, ids],
+            lambda rows: BASE[STATE_OF[rows]],
         )
 
     def law(self):
@@ -63,11 +64,17 @@ def weighted(batch, weight):
     return dataclasses.replace(batch, sequences=dataclasses.replace(batch.sequences, weight=weight))
 
 
-def token_law():
-    """[T] log u of a law of states; [Y] of responses."""
-    table = torch.randn(len(STATES), V, generator=torch.Generator().manual_seed(3), dtype=torch.float64).log_softmax(-1)
-    tokens = table[STATE_OF, IDS]
-    return tokens, torch.zeros(len(RESPONSES), dtype=torch.float64).index_add(0, OWNER, tokens)
+BASE = torch.randn(len(STATES), V, generator=torch.Generator().manual_seed(3), dtype=torch.float64).log_softmax(-1)
+LOG_BASE = torch.zeros(len(RESPONSES), dtype=torch.float64).index_add(0, OWNER, BASE[STATE_OF, IDS])
+
+
+def evidence_of(table, posterior=False):
+    return Evidence(soft_q=table.states(), reference=BASE[STATE_OF, IDS] if posterior else None)
+
+
+def target_of(batch, posterior):
+    """[Y] log pi^tau."""
+    return (batch.reward / TAU + (LOG_BASE if posterior else 0.0)).log_softmax(0)
 
 
 def total(head, evidence, batch):
@@ -77,7 +84,7 @@ def total(head, evidence, batch):
 
 
 def iterate(table, evidence, batch, head):
-    """Soft policy iteration by a head: the critics' exact minimiser as often as the tree is deep, then pi ~ e^{Q/tau}."""
+    """Soft policy iteration by a head: the critics' exact minimiser as often as the tree is deep, then pi ~ u e^{Q/tau}."""
     count = torch.zeros(len(STATES), V, dtype=torch.float64)
     count.index_put_((STATE_OF, IDS), torch.tensor(1.0, dtype=torch.float64), accumulate=True)
     assert (count > 0).all()
@@ -87,17 +94,16 @@ def iterate(table, evidence, batch, head):
             table.q -= slope / count
         table.slow = table.q.detach().clone()
     with torch.no_grad():
-        table.logits.copy_(table.q.amin(0) / TAU)
+        table.logits.copy_(table.q.amin(0) / TAU + (0.0 if evidence.reference is None else BASE))
 
 
 @pytest.mark.parametrize("posterior", [False, True])
 def test_the_fixed_point_of_soft_policy_iteration_is_the_target(posterior):
-    table, batch, (tokens, base) = Table(), rollout(), token_law()
-    evidence = Evidence(soft_q=table.states(), reference=tokens if posterior else None)
+    table, batch = Table(), rollout()
+    evidence = evidence_of(table, posterior)
     for _ in range(MOST):
         iterate(table, evidence, batch, SoftQ(TAU))
-    target = (batch.reward / TAU + (base if posterior else 0.0)).log_softmax(0)
-    assert torch.allclose(table.law(), target, atol=1e-9)
+    assert torch.allclose(table.law(), target_of(batch, posterior), atol=1e-9)
     heads = SoftPolicy(TAU) + SoftQ(TAU)
     slopes = torch.autograd.grad(sum(term.total for term in heads(evidence, batch).terms), (table.logits, table.q))
     assert all(slope.abs().max() < 1e-9 for slope in slopes)
@@ -105,9 +111,8 @@ def test_the_fixed_point_of_soft_policy_iteration_is_the_target(posterior):
 
 @pytest.mark.parametrize("posterior", [False, True])
 def test_gradient_steps_on_both_heads_at_once_approach_the_target(posterior):
-    table, batch, (tokens, base), heads = Table(), rollout(), token_law(), SoftPolicy(TAU) + SoftQ(TAU)
-    evidence = Evidence(soft_q=table.states(), reference=tokens if posterior else None)
-    target = (batch.reward / TAU + (base if posterior else 0.0)).log_softmax(0)
+    table, batch, heads = Table(), rollout(), SoftPolicy(TAU) + SoftQ(TAU)
+    evidence, target = evidence_of(table, posterior), target_of(batch, posterior)
 
     def apart():
         return float((table.law().exp() * (table.law() - target)).sum())
@@ -121,35 +126,37 @@ def test_gradient_steps_on_both_heads_at_once_approach_the_target(posterior):
     assert start > 0.1 and apart() < 1e-3
 
 
-def dense_values(table, q):
+def dense_values(table, q, posterior=False):
     """[states] V by a plain sum."""
     law = table.logits.log_softmax(-1)
-    return (law.exp() * (q.amin(0) - TAU * law)).sum(-1)
+    return (law.exp() * (q.amin(0) - TAU * (law - (BASE if posterior else 0.0)))).sum(-1)
 
 
+@pytest.mark.parametrize("posterior", [False, True])
 @pytest.mark.parametrize("chunk", [1, 4, TOKENS])
-def test_the_gradient_of_the_policy_is_that_of_the_dense_computation(chunk, monkeypatch):
+def test_the_gradient_of_the_policy_is_that_of_the_dense_computation(chunk, posterior, monkeypatch):
     monkeypatch.setattr(linear_logps, "CHUNK_ELEMENTS", chunk * V)
     table, batch = Table(), weighted(rollout(), torch.linspace(0.5, 2, TOKENS, dtype=torch.float64))
-    found = total(SoftPolicy(TAU), Evidence(soft_q=table.states()), batch)
-    expected = -(batch.token_weight * dense_values(table, table.q.detach())[STATE_OF]).sum()
+    found = total(SoftPolicy(TAU), evidence_of(table, posterior), batch)
+    expected = -(batch.token_weight * dense_values(table, table.q.detach(), posterior)[STATE_OF]).sum()
     assert torch.allclose(found, expected)
     slopes = [torch.autograd.grad(one, table.logits)[0] for one in (found, expected)]
     assert torch.allclose(*slopes)
 
 
+@pytest.mark.parametrize("posterior", [False, True])
 @pytest.mark.parametrize("gamma", [1.0, 0.7])
-def test_the_gradient_of_the_critics_by_a_loop(gamma):
-    table, tokens = Table(), token_law()[0]
+def test_the_gradient_of_the_critics_by_a_loop(gamma, posterior):
+    table = Table()
     received = torch.linspace(-1, 1, TOKENS, dtype=torch.float64)
     batch = rollout(token_reward=received, weight=torch.linspace(0.5, 1.5, len(RESPONSES), dtype=torch.float64))
-    evidence, values = Evidence(soft_q=table.states(), reference=tokens), dense_values(table, table.slow).detach()
+    evidence, values = evidence_of(table, posterior), dense_values(table, table.slow, posterior).detach()
     expected, t = torch.tensor(0.0).double(), 0
     for response, reward, weight in zip(RESPONSES, batch.reward, batch.weight, strict=True):
         for place in range(len(response)):
             last = place == len(response) - 1
             later = reward if last else gamma * values[STATES.index(response[: place + 1])]
-            target = received[t] + TAU * tokens[t] + later
+            target = received[t] + later
             expected = expected + weight * (table.q[:, STATE_OF[t], response[place]] - target).square().sum() / 2
             t += 1
     found = total(SoftQ(TAU, gamma), evidence, batch)
@@ -160,9 +167,8 @@ def test_the_gradient_of_the_critics_by_a_loop(gamma):
 
 def test_each_loss_moves_its_own_part():
     table, log_tau = Table(), torch.tensor(-1.0, requires_grad=True)
-    entropy = torch.full((TOKENS,), 0.5, requires_grad=True)
-    evidence = Evidence(TokenLogps(torch.zeros(TOKENS), entropy), tau=log_tau.exp(), soft_q=table.states())
-    leaves = {"policy": table.logits, "critic": table.q, "tau": log_tau, "entropy": entropy}
+    evidence = dataclasses.replace(evidence_of(table, posterior=True), tau=log_tau.exp())
+    leaves = {"policy": table.logits, "critic": table.q, "tau": log_tau}
     for head, moved in ((SoftPolicy(), "policy"), (SoftQ(), "critic"), (TemperatureLoss(), "tau")):
         found = total(head, evidence, rollout())
         slopes = torch.autograd.grad(found, tuple(leaves.values()), allow_unused=True, retain_graph=True)
@@ -198,9 +204,8 @@ def test_tokens_that_are_not_trained_on_are_part_of_the_way_to_the_next_state():
     table = Table()
     place = next(t for t in range(TOKENS) if OWNER[t] == len(RESPONSES) - 1)  # a response of three words
     weight = torch.zeros(TOKENS, dtype=torch.float64).index_fill(0, torch.tensor([place, place + 2]), 1.0)
-    reference = torch.zeros(TOKENS, dtype=torch.float64).index_fill(0, torch.tensor(place + 1), torch.nan)
     batch = weighted(rollout(), weight)
-    found = total(SoftQ(TAU, gamma=0.5), Evidence(soft_q=table.states(), reference=reference), batch)
+    found = total(SoftQ(TAU, gamma=0.5), evidence_of(table), batch)
     values, q = dense_values(table, table.slow), table.q[:, STATE_OF, IDS]
     targets = {place: 0.5 * values[STATE_OF[place + 2]], place + 2: batch.reward[-1]}
     expected = sum((q[:, t] - target).square().sum() / 2 for t, target in targets.items())
@@ -224,22 +229,36 @@ def test_completions_of_weight_zero_reach_nothing():
 
 @pytest.mark.parametrize("posterior", [False, True])
 def test_the_temperature_rises_where_the_policy_has_too_little_entropy(posterior):
-    log_tau = torch.tensor(math.log(0.3), dtype=torch.float64, requires_grad=True)
-    entropy, reference = (torch.linspace(*ends, TOKENS, dtype=torch.float64) for ends in ((0.1, 0.7), (-2, -1)))
-    evidence = Evidence(TokenLogps(torch.zeros(TOKENS), entropy), reference if posterior else None, tau=log_tau.exp())
-    excess = (entropy + (reference if posterior else 0.0) - 0.5).sum()
+    table, log_tau = Table(), torch.tensor(math.log(0.3), dtype=torch.float64, requires_grad=True)
+    evidence = dataclasses.replace(evidence_of(table, posterior), tau=log_tau.exp())
+    law = table.logits.detach().log_softmax(-1)
+    entropy = -(law.exp() * (law - (BASE if posterior else 0.0))).sum(-1)[STATE_OF]
+    excess = (entropy - 0.5).sum().item()
     found = total(TemperatureLoss(0.5), evidence, rollout())
-    assert found.item() == pytest.approx(0.3 * excess.item())
-    assert torch.autograd.grad(found, log_tau)[0].item() == pytest.approx(0.3 * excess.item())
+    assert found.item() == pytest.approx(0.3 * excess)
+    assert torch.autograd.grad(found, log_tau)[0].item() == pytest.approx(0.3 * excess)
     metrics = {one.name: float(one.total / one.weight) for one in TemperatureLoss(0.5)(evidence, rollout()).metrics}
-    assert metrics["tau"] == pytest.approx(0.3)
+    assert metrics == {"tau": pytest.approx(0.3), "relative_entropy": pytest.approx(float(entropy.mean()))}
+
+
+def test_a_critic_that_knows_nothing_leaves_the_policy_at_the_reference():
+    table = Table()
+    with torch.no_grad():
+        table.logits.copy_(BASE)
+        table.q.fill_(0.7)
+    (slope,) = torch.autograd.grad(total(SoftPolicy(TAU), evidence_of(table, posterior=True), rollout()), table.logits)
+    assert slope.abs().max() < 1e-12
 
 
 def test_what_is_missing_or_impossible_is_said():
     with pytest.raises(InputError, match="reads 'soft_q'"):
         SoftPolicy()(Evidence(), rollout())
     with pytest.raises(InputError, match="reads 'tau'"):
-        TemperatureLoss()(Evidence(), rollout())
+        TemperatureLoss()(evidence_of(Table()), rollout())
+    evidence = evidence_of(Table(), posterior=True)
+    lacking = dataclasses.replace(evidence, soft_q=dataclasses.replace(evidence.soft_q, base=None))
+    with pytest.raises(InputError, match="reference over the whole vocabulary"):
+        SoftPolicy()(lacking, rollout())
     with pytest.raises(InputError, match="gamma is 1.5; a discount"):
         SoftQ(gamma=1.5)
     with pytest.raises(InputError, match="cut is 'nowhere'"):
