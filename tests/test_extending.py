@@ -55,7 +55,9 @@ def fitted(algorithm, data, steps=2):
 
 
 def test_every_file_of_the_page_is_there(folder):
-    assert list(shown()) == ["my_heads.py", "loop.py", "my_algorithms.py", "ranking.yaml", "my_parts.py", "stars.yaml"]
+    assert list(shown()) == [
+        "my_heads.py", "loop.py", "my_algorithms.py", "ranking.yaml", "my_online.py", "praise.yaml", "my_parts.py", "stars.yaml",
+    ]
 
 
 def test_the_head_is_its_equation(folder):
@@ -136,3 +138,19 @@ def test_columns_and_rewards_of_a_file(folder):
     assert isinstance(batch, ScoredBatch) and trainer.global_step == 1
     stars = sorted([5.0] * 6 + [1.0 + n % 3 for n in range(6)])
     assert sorted(batch.reward.tolist()) == [(value - 3) / 2 for value in stars]
+
+
+def test_a_reward_and_a_credit_step_on_the_policys_own_samples(folder):
+    algorithm, data = build(["--config", "praise.yaml", "--data.batch_size=4", "--data.val_size=8"])
+    assert algorithm.reward.words == ("great", "kind")
+    seen = []
+    update = algorithm.update
+    algorithm.update = lambda micro_batches: seen.append(micro_batches) or update(micro_batches)
+    trainer = fitted(algorithm, data)
+    assert trainer.global_step == len(seen) == 2
+    for rollout in (batch for item in seen for batch in item):
+        reward, kept, owner = rollout.reward, rollout.sequence_weight > 0, rollout.sequences.prompt_of
+        for prompt in range(len(rollout.sequences.prompt_lengths)):
+            mine = (owner == prompt).nonzero()[:, 0].tolist()
+            middle = sorted(reward[row].item() for row in mine)[(len(mine) - 1) // 2]
+            assert [kept[row].item() for row in mine] == [reward[row].item() >= middle for row in mine]

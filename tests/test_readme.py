@@ -38,6 +38,9 @@ def elsewhere(tmp_path, monkeypatch):
     monkeypatch.syspath_prepend(tmp_path)
     (head,) = (block for block in blocks("python") if "class ExponentialPreference" in block)
     Path("my_heads.py").write_text(head)
+    (reward,) = (block for block in blocks("python") if "def brevity" in block)
+    Path("my_rewards.py").write_text(reward)
+    Path("prompts.jsonl").write_text("\n".join(json.dumps({"prompt": f"{n}?"}) for n in range(16)))
     rows = [{"prompt": f"{n}?", "chosen": " yes", "rejected": " no"} for n in range(16)]
     Path("pairs.jsonl").write_text("\n".join(map(json.dumps, rows)))
     words = byte_tokenizer()
@@ -45,7 +48,8 @@ def elsewhere(tmp_path, monkeypatch):
     shape = {"hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2}
     LlamaForCausalLM(LlamaConfig(vocab_size=len(words), max_position_embeddings=64, **shape)).save_pretrained("YOUR/MODEL")
     yield tmp_path
-    sys.modules.pop("my_heads", None)
+    for name in ("my_heads", "my_rewards"):
+        sys.modules.pop(name, None)
 
 
 def shortened(arguments: list[str]) -> list[str]:
@@ -61,7 +65,7 @@ def test_the_commands_run_in_their_order(elsewhere):
     for arguments in commands():
         assert main(shortened(arguments)) == 0, arguments
     runs = {path.name for path in Path("runs").iterdir()}
-    assert {"mine", "dpo", "dpo-2"} <= runs
+    assert {"mine", "dpo", "dpo-2", "ppo", "grpo"} <= runs
     assert Path("runs/mine/predictions.jsonl").read_text().count("\n") > 0
     assert Path("policy/model.safetensors").exists()
 
