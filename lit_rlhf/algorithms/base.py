@@ -284,7 +284,6 @@ class Algorithm(LightningModule):
             raise FloatingPointError(self._nonfinite_message(float(norm)))
         if finite:
             optimizer.step()
-            torch.clear_autocast_cache()  # a further update of the same item would read weights cast before this one
             self.recorder.add("grad_norm", norm)
             if self.reference is not None:
                 self.reference.after_update(self.actor, self.trainer.global_step)

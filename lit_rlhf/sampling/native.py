@@ -67,9 +67,14 @@ class NativeSampler(Sampler):
 
 @contextlib.contextmanager
 def sampling(sampled: Sampled) -> Iterator[None]:
-    """Every model without dropout, and with its weights as they are now: autocast keeps casts of what they were."""
-    torch.clear_autocast_cache()
-    with contextlib.ExitStack() as modes:
-        for model, _ in parts_of(sampled):
-            modes.enter_context(evaluating(model.net))
+    """Every model without dropout. Under autocast, weights are cast once and not for every token, as they are now."""
+    models = [model for model, _ in parts_of(sampled)]
+    kind = next(models[0].parameters()).device.type
+    with contextlib.ExitStack() as stack:
+        for model in models:
+            stack.enter_context(evaluating(model.net))
+        if torch.is_autocast_enabled(kind):
+            stack.enter_context(torch.autocast(kind, dtype=torch.get_autocast_dtype(kind), cache_enabled=True))
+        torch.clear_autocast_cache()
         yield
+    torch.clear_autocast_cache()

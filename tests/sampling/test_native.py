@@ -8,6 +8,7 @@ import pytest
 import torch
 from components.tiny import VOCABULARY, config, dense, model, spread
 from sampling.given import LENGTHS, OPTIONS, acting, completions, kept_sets, made, prompts
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from lit_rlhf.components.language_model import LanguageModel
 from lit_rlhf.components.lora import LoRA
@@ -225,19 +226,41 @@ def test_adapters_are_sampled():
     assert (without - samples.behaviour).abs().max() > 0.1 and completions(other) != completions(samples)
 
 
-def test_the_precision_of_training_and_the_weights_of_now(built):
-    """Autocast keeps casts of weights: after an update in place they would be those of before."""
+@pytest.mark.parametrize("cache", [False, True])
+def test_the_precision_of_training_and_the_weights_of_now(cache):
+    """Autocast may keep casts of weights: after an update in place they would be those of before."""
     policy = model("llama", seed=6)
-    with torch.autocast("cpu", dtype=torch.bfloat16):
+    with torch.autocast("cpu", dtype=torch.bfloat16, cache_enabled=cache):
         policy.token_logps(NativeSampler(2).sample(policy, prompts(), 1, 0).sequences)
         spread(policy.net)
         samples = NativeSampler(MOST, top_k=8).sample(policy, prompts(), K, 0)
-    with torch.autocast("cpu", dtype=torch.bfloat16):
+        assert torch.is_autocast_cache_enabled() == cache
         scored = policy.token_logps(samples.sequences, law=samples.law)
-    assert samples.behaviour.dtype == torch.float32
+    scored.acting.sum().backward()
+    assert samples.behaviour.dtype == torch.float32 and policy.output_head.weight.grad.any()
     torch.testing.assert_close(samples.behaviour, scored.acting, atol=0.1, rtol=0.05)
     exactly = policy.token_logps(samples.sequences, law=samples.law).acting
     assert 1e-5 < (samples.behaviour - exactly).abs().max() < 0.3
+
+
+def test_weights_are_cast_once_for_all_tokens(built):
+    policy, weight, casts = built("llama"), built("llama").net.model.layers[0].mlp.up_proj.weight, []
+    with torch.autocast("cpu", dtype=torch.bfloat16, cache_enabled=False), Casts(tuple(weight.shape), casts):
+        NativeSampler(MOST).sample(policy, prompts(), K, 0)
+    assert 0 < len(casts) <= 2 * policy.net.config.num_hidden_layers  # two projections of this shape in a layer
+
+
+class Casts(TorchDispatchMode):
+    """Counts the casts of tensors of a shape."""
+
+    def __init__(self, shape, found):
+        super().__init__()
+        self.shape, self.found = shape, found
+
+    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+        if function is torch.ops.aten._to_copy.default and tuple(args[0].shape) == self.shape:
+            self.found.append(function)
+        return function(*args, **(kwargs or {}))
 
 
 def test_a_repeat_that_does_not_count_is_sampled_all_the_same(built):
