@@ -21,10 +21,11 @@ BELOW = {
     "sampling": {"errors", "types", "functional", "components", "data"},
     "rewards": {"errors", "types", "ranks", "functional", "components", "data"},
     "algorithms": PARTS,
-    "callbacks": PARTS | {"algorithms"},
-    "commands": PARTS | {"algorithms", "callbacks", "cli", "config"},
+    "theory": PARTS | {"algorithms"},
+    "callbacks": PARTS | {"algorithms", "theory"},
+    "commands": PARTS | {"algorithms", "theory", "callbacks", "cli", "config"},
     "config": {"errors"},
-    "cli": PARTS | {"algorithms", "callbacks", "commands", "config"},
+    "cli": PARTS | {"algorithms", "theory", "callbacks", "commands", "config"},
 }
 FILES = sorted(ROOT.rglob("*.py"))
 
