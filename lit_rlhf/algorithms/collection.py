@@ -30,10 +30,10 @@ def collect(algorithm: OnlineAlgorithm, prompts: Prompts, iteration: int) -> Col
 
     A replacement answers another prompt of the training data, chosen by seed, iteration, attempt and place alone.
     """
-    found = _drawn(algorithm, prompts, iteration, 0)
+    found, counted = _drawn(algorithm, prompts, iteration, 0), prompts.index[prompts.weight > 0]
     for attempt in range(1, algorithm.resample + 1):
-        constant = constant_groups(found.rollout)
-        algorithm.recorder.add("rollout/resampled_groups", float(constant.sum()), float(len(constant)))
+        constant = constant_groups(found.rollout) & torch.isin(found.index, counted)
+        algorithm.recorder.add("rollout/resampled_groups", float(constant.sum()), float(len(counted)))
         if not bool(constant.any()):
             break
         data = algorithm.trainer.datamodule
