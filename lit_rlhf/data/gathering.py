@@ -11,8 +11,9 @@ from typing import Any
 import numpy as np
 
 from lit_rlhf.data.columns import check_columns, renamed_columns
-from lit_rlhf.data.coverage import coverage
+from lit_rlhf.data.coverage import PairGraph, coverage
 from lit_rlhf.data.formats import Format, detect
+from lit_rlhf.data.identification import identification, scores
 from lit_rlhf.data.preparation import Preparation, Reading
 from lit_rlhf.data.report import Lengths, SplitReport
 from lit_rlhf.data.signals import check_signal
@@ -24,7 +25,7 @@ from lit_rlhf.errors import InputError
 _NAMED = 5
 """Rows that an error names."""
 _TOGETHER = 2000
-"""Groups that the pair graph of the report is made of, at most."""
+"""Groups that the pair graph and the findings of the report are made of, at most."""
 
 
 @dataclass(frozen=True)
@@ -160,6 +161,7 @@ def split_report(data: Any, groups: StoredGroups, repeated: int = 0) -> SplitRep
     ]
     lengths, prompts = column(kept, "lengths"), column(kept, "prompt_length").to_numpy()
     total = {name: _total(kept, name) for name in ("straddles", "empties", "ties", "cut")}
+    graph = PairGraph.of(groups, _TOGETHER)
     return SplitReport(
         rows=len(fates),
         kept=len(groups),
@@ -177,7 +179,9 @@ def split_report(data: Any, groups: StoredGroups, repeated: int = 0) -> SplitRep
         completion_lengths=Lengths.of(lengths.flatten().to_numpy(zero_copy_only=False)),
         answers=_total(kept, "answered"),
         trained=_total(kept, "trained") / max(int((prompts + list_sums(lengths)).sum()), 1),
-        coverage=coverage(groups, _TOGETHER),
+        coverage=coverage(graph),
+        identification=identification(graph),
+        scores=scores(groups, _TOGETHER) if _count(kept, "rewards") else None,
     )
 
 

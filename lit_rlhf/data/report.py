@@ -10,6 +10,8 @@ from typing import Any
 import numpy as np
 
 from lit_rlhf.data.coverage import Coverage
+from lit_rlhf.data.findings import Finding, details, findings, sample
+from lit_rlhf.data.identification import Identification, Scores
 from lit_rlhf.data.records import Group
 
 OPEN, CLOSE = "⟦", "⟧"
@@ -69,6 +71,10 @@ class SplitReport:
     trained: float = 0.0
     """Share of all tokens that are trained."""
     coverage: Coverage | None = None
+    identification: Identification | None = None
+    """Of the labels of pairs."""
+    scores: Scores | None = None
+    """Of the rewards of responses."""
 
 
 @dataclass(frozen=True)
@@ -97,6 +103,7 @@ class DataReport:
         for name, split in self.splits.items():
             lines.append(f"  {name}: " + _sentence(split))
             lines += [f"    {what}: {value}" for what, value in _details(split)]
+            lines += [f"    finding: {found.short}" for found in self.findings(name)]
         lines += [f"  wrong: {row}" for row in self.wrong] + [f"  note: {note}" for note in self.notes]
         for sample in self.samples:
             lines += ["  sample:", *("    " + line for line in sample.splitlines())]
@@ -105,14 +112,25 @@ class DataReport:
     def markdown(self) -> str:
         """For a logger or a card."""
         columns = list(self.splits)
-        table = {name: dict([("rows", _sentence(split)), *_details(split)]) for name, split in self.splits.items()}
+        table = {
+            name: dict([("rows", _sentence(split)), *_details(split), *details(split.identification, split.scores, split.kept)])
+            for name, split in self.splits.items()
+        }
         facts = list(dict.fromkeys(fact for details in table.values() for fact in details))
         rows = [f"| {fact} | " + " | ".join(table[name].get(fact, "") for name in columns) + " |" for fact in facts]
         head = [f"| | {' | '.join(columns)} |", "|---" * (len(columns) + 1) + "|"]
         lists = [f"- {source}" for source in self.sources] + [f"- {name}: {value}" for name, value in self._facts()]
+        lists += [f"- finding ({name}): {found.whole}." for name in columns for found in self.findings(name)]
         lists += [f"- wrong: {row}" for row in self.wrong] + [f"- note: {note}" for note in self.notes]
         samples = [line for sample in self.samples for line in ("", "```text", sample.replace("```", "'''"), "```")]
         return "\n".join([*lists, "", *head, *rows, *samples])
+
+    def findings(self, split: str) -> tuple[Finding, ...]:
+        """What is worth knowing of the rows that are trained on, or of the first split where none are."""
+        if split != ("train" if "train" in self.splits else next(iter(self.splits))):
+            return ()
+        own = self.splits[split]
+        return findings(self.signal, own.coverage, own.identification, own.scores, own.kept)
 
     def _facts(self) -> list[tuple[str, str]]:
         found = [
@@ -158,9 +176,8 @@ def _details(split: SplitReport) -> list[tuple[str, str]]:
 
 
 def _graph(graph: Coverage, kept: int) -> str:
-    part = f"the first {graph.rows} rows: " if 0 < graph.rows < kept else ""
     return (
-        f"{part}{graph.prompts} prompts, {graph.responses_per_prompt:.1f} responses and "
+        f"{sample(graph.rows, kept)}{graph.prompts} prompts, {graph.responses_per_prompt:.1f} responses and "
         f"{graph.pairs_per_prompt:.1f} pairs each; "
         f"{graph.connected / max(graph.prompts, 1):.0%} of prompts connected"
     )

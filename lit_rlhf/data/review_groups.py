@@ -11,12 +11,15 @@ import numpy as np
 
 from lit_rlhf.data import grammar
 from lit_rlhf.data.collation import Signal
-from lit_rlhf.data.coverage import Coverage
+from lit_rlhf.data.coverage import Coverage, PairGraph, coverage
+from lit_rlhf.data.identification import Identification, Scores, identification, scores_of
 from lit_rlhf.data.records import Group, Pair
 from lit_rlhf.types import PromptRecord
 
 Labels = Literal["soft", "sampled", "hard"]
 _STREAM = {"train": 0, "val": 1, "test": 2, "predict": 3}
+_DRAWN = 2000
+"""Groups whose drawn labels the report looks at, at most."""
 
 
 class ReviewGroups(Sequence[Group]):
@@ -75,20 +78,48 @@ class ReviewGroups(Sequence[Group]):
         responses = np.array([len(ids) for ids in grammar.response_ids()])
         return prompts[self.prompts], responses[self.drawn]
 
-    @property
+    @functools.cached_property
     def coverage(self) -> Coverage:
-        """Of the pair graph: the responses of a group are all connected."""
-        from scipy.sparse import coo_array
-        from scipy.sparse.csgraph import connected_components
+        """Of the pair graph of all groups."""
+        return coverage(self._graph(len(self), labelled=False))
 
-        drawn, nodes = np.unique(self.prompts[:, None] * len(grammar.responses()) + self.drawn, return_inverse=True)
-        nodes = nodes.reshape(self.drawn.shape)
-        first, second = nodes[:, :-1].ravel(), nodes[:, 1:].ravel()
-        graph = coo_array((np.ones(len(first)), (first, second)), shape=(len(drawn), len(drawn)))
-        count, component = connected_components(graph, directed=False)
-        parts = np.unique(np.stack([drawn // len(grammar.responses()), component]), axis=1)[0]
-        prompts, k = len(np.unique(self.prompts)), self.drawn.shape[1]
-        return Coverage(prompts, len(drawn), len(self) * k * (k - 1) // 2, int(count), int((np.bincount(parts) == 1).sum()))
+    @functools.cached_property
+    def identification(self) -> Identification | None:
+        """Of the labels; where they are drawn, of the first groups."""
+        return identification(self._graph(min(len(self), _DRAWN) if self.labels == "sampled" else len(self), labelled=True))
+
+    @functools.cached_property
+    def scores(self) -> Scores:
+        """Of the rewards of all responses."""
+        drawn, nodes = np.unique(self._numbers, return_inverse=True)
+        rewards = self._reward[self.prompts[:, None], self.drawn]
+        return scores_of(drawn // len(grammar.responses()), nodes.ravel(), rewards.ravel())
+
+    @property
+    def _numbers(self) -> np.ndarray:
+        """[n, K] a number for each response of each prompt."""
+        return self.prompts[:, None] * len(grammar.responses()) + self.drawn
+
+    def _graph(self, n: int, labelled: bool) -> PairGraph:
+        """The pair graph of the first n groups; without labels the higher reward is chosen, for sure."""
+        drawn, nodes = np.unique(self._numbers[:n], return_inverse=True)
+        nodes, (chosen, rejected, probability) = nodes.reshape(n, -1), self.labelled(n, labelled)
+        ends = np.stack([np.take_along_axis(nodes, end, axis=1).ravel() for end in (chosen, rejected)], axis=1)
+        prompts, prompt_of = np.unique(drawn // len(grammar.responses()), return_inverse=True)
+        return PairGraph(prompt_of, ends, probability.ravel(), len(prompts), n)
+
+    def labelled(self, n: int, labelled: bool = True) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """[n, E], [n, E], [n, E] places of chosen and rejected in each group, and the probability of chosen."""
+        first, second = np.triu_indices(self.drawn.shape[1], 1)
+        rewards = self._reward[self.prompts[:n, None], self.drawn[:n]]
+        gap = rewards[:, first] - rewards[:, second]
+        swapped, gap = gap < 0, abs(gap)
+        probability = np.ones_like(gap)
+        if labelled and self.labels == "sampled":
+            swapped ^= np.stack([self._draws(index) for index in range(n)]) >= sigmoid(gap)
+        if labelled and self.labels != "sampled":
+            probability = sigmoid(gap) if self.labels == "soft" else np.where(gap > 0, 1.0, 0.5)
+        return np.where(swapped, second, first), np.where(swapped, first, second), probability
 
     @functools.cached_property
     def good(self) -> np.ndarray:
@@ -99,10 +130,13 @@ class ReviewGroups(Sequence[Group]):
 
     def _pairs(self, index: int, rewards: np.ndarray) -> tuple[Pair, ...]:
         edges = list(itertools.combinations(range(len(rewards)), 2))
-        draws = np.zeros(len(edges))
-        if self.labels == "sampled":
-            draws = np.random.default_rng([self.seed, _STREAM[self.split], index]).random(len(edges))
+        draws = self._draws(index) if self.labels == "sampled" else np.zeros(len(edges))
         return tuple(self._pair(*edge, rewards, draw) for edge, draw in zip(edges, draws, strict=True))
+
+    def _draws(self, index: int) -> np.ndarray:
+        """[E] a number in [0, 1) for each pair of a group."""
+        k = self.drawn.shape[1]
+        return np.random.default_rng([self.seed, _STREAM[self.split], index]).random(k * (k - 1) // 2)
 
     def _pair(self, first: int, second: int, rewards: np.ndarray, draw: float) -> Pair:
         """The higher reward is chosen; where labels are sampled, the lower one with its probability."""

@@ -113,4 +113,6 @@ def _drawn(groups: ReviewGroups) -> SplitReport:
         rows=n, kept=n, completions=n * k, pairs=groups.coverage.pairs if groups.paired else 0,
         prompt_lengths=Lengths.of(prompts), completion_lengths=Lengths.of(lengths.ravel()),
         trained=float(lengths.sum() / (lengths.sum() + prompts.sum())), coverage=groups.coverage if groups.paired else None,
+        identification=groups.identification if groups.paired else None,
+        scores=groups.scores if groups.signal == "reward" or groups.paired else None,
     )

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import numpy as np
 import pytest
 
 from lit_rlhf.data import grammar
 from lit_rlhf.data.collation import SIGNALS, tokens_of
-from lit_rlhf.data.coverage import coverage
+from lit_rlhf.data.coverage import PairGraph, coverage
+from lit_rlhf.data.identification import identification, scores
 from lit_rlhf.data.review_groups import ReviewGroups, better_law
 
 
@@ -53,7 +56,18 @@ def test_prompts_come_in_turn_with_their_text_and_no_response():
 @pytest.mark.parametrize("n", [5, 64])
 def test_coverage_is_that_of_the_groups(n):
     groups = drawn("preference", n)
-    assert groups.coverage == coverage(groups[index] for index in range(n))
+    assert groups.coverage == coverage(PairGraph.of(groups))
+
+
+@pytest.mark.parametrize("labels", ["soft", "sampled", "hard"])
+def test_identification_is_that_of_the_groups(labels):
+    groups = drawn("preference", 200, labels=labels)
+    assert groups.identification == identification(PairGraph.of(groups))
+
+
+def test_scores_are_those_of_the_groups():
+    found, expected = drawn("preference", 200).scores, scores(drawn("reward", 200))
+    assert dataclasses.replace(found, rows=200) == expected and drawn("reward", 200).scores == found
 
 
 def test_splits_are_drawn_apart():
