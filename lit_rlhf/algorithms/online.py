@@ -278,7 +278,7 @@ class OnlineAlgorithm(Algorithm):
     def watch(self, evidence: Evidence, batch: Batch) -> tuple[Metric, ...]:
         rollout = rollout_of(batch)
         if rollout is None:
-            return super().watch(evidence, batch)
+            return ()
         self.distributions["rollout/ratios"] = ratios(evidence, rollout)
         if self._watches_first:
             apart = largest_apart(evidence, rollout)
@@ -357,6 +357,8 @@ def refuse_numbers(algorithm: OnlineAlgorithm) -> None:
         value = getattr(algorithm, name)
         if value is not None and value < least:
             raise InputError(f"model.{name}: {value}, expected {least} or more")
+    if algorithm.resample and algorithm.group_size < 2:
+        raise InputError("model.resample: the reward of a group of one never varies; set model.group_size to 2 or more")
     if algorithm.resample >= ATTEMPTS:
         raise InputError(f"model.resample: {algorithm.resample}, expected less than {ATTEMPTS}")
     if algorithm.sampler.processing.greedy:
