@@ -19,6 +19,7 @@ SIGNALS = {
     "gap": "reward differences",
     "reward": "rewards",
     "label": "labels",
+    "prompt": "prompts",
 }
 
 
@@ -54,10 +55,10 @@ class Entry:
 
     @property
     def header(self) -> list[str]:
-        """The comment that opens the file, without the command: a sentence, and its target and paper if it has them."""
+        """The comment that opens the file, without the command: a sentence, and its equation, target and paper if it has them."""
         lines = self.path.read_text(encoding="utf-8").splitlines()
         text = "\n".join(line[2:] for line in lines[1:] if line.startswith("# "))
-        return [" ".join(part.split()) for part in re.split(r"\n(?=Target: |See )", text)]
+        return [" ".join(part.split()) for part in re.split(r"\n(?=L = |Target: |See )", text)]
 
     @property
     def name(self) -> str:
@@ -72,9 +73,11 @@ class Entry:
     def description(self) -> Description:
         if self.own:
             return described(inspect.getdoc(type(self.algorithm)))
-        first = next(iter(heads(self.algorithm.loss)))
-        equation = inspect.getdoc(type(first)).split("\n\n")[0]
-        return described("\n".join([self.header[0].partition(": ")[2], equation, *self.header[1:]]))
+        sentence, *told = self.header
+        if not told[0].startswith("L = "):
+            first = next(iter(heads(self.algorithm.loss)))
+            told = [inspect.getdoc(type(first)).split("\n\n")[0], *told]
+        return described("\n".join([sentence.partition(": ")[2], *told]))
 
     @property
     def tree(self) -> Mapping[str, Any]:
