@@ -1,7 +1,7 @@
 """The Boltzmann target pi^tau = u e^{r/tau} / Z over n responses, and what the temperature does to it.
 
-u is the reference in the posterior form and 1 in the prior form (`log_base` None); with the law that sampled in its place it
-is the target against the behaviour. Laws come back as log-probs, which are finite at any temperature.
+u is the reference in the posterior form and 1 in the prior form (`log_base` None); with the law that sampled in its
+place it is the target against the behaviour. Laws come back as log-probs, which are finite at any temperature.
 """
 
 from __future__ import annotations
