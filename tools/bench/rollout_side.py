@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import resource
 import sys
@@ -65,7 +66,7 @@ class Rollouts:
     mean_logp: float
     """Mean log-prob in nats of all tokens, recomputed afterwards by one forward of the policy: of what law they are."""
     loaded_mib: float
-    """Resident memory once the weights were there."""
+    """Resident memory once all weights were read and one token was made."""
     peak_mib: float
     """Peak resident memory until the last rollout."""
 
@@ -113,7 +114,10 @@ SIDES: dict[str, Callable[[LanguageModel, Task, int], list[Tensor]]] = {
 
 def measure(policy: LanguageModel, task: Task, side: str) -> Rollouts:
     """One rollout unmeasured, then the others."""
-    rollout, loaded = SIDES[side], resident_mib()
+    rollout = SIDES[side]
+    rollout(policy, dataclasses.replace(task, prompts=1, group_size=1, new_tokens=1), 0)
+    sum(float(weight.sum()) for weight in policy.parameters())  # weights of a file take no memory before they are read
+    loaded = resident_mib()
     rollout(policy, task, 0)
     start, processor = time.perf_counter(), time.process_time()
     rows = [row for draw in range(task.rollouts) for row in rollout(policy, task, 1 + draw)]
