@@ -14,6 +14,8 @@ from tokens import CHATML, byte_tokenizer
 RECIPES = Path(__file__).parents[2] / "configs" / "recipes"
 ALL = sorted(RECIPES.glob("*/*.yaml"))
 TINY = {"hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2, "num_key_value_heads": 1}
+SUMS = [(a, b) for a in range(5) for b in range(4)]
+"""Sums of one digit, which random bytes hit now and then."""
 MODELS = {
     "qwen3_0.6b": lambda size: Qwen3ForCausalLM(Qwen3Config(vocab_size=size, head_dim=8, tie_word_embeddings=True, **TINY)),
     "llama3_8b": lambda size: LlamaForCausalLM(LlamaConfig(vocab_size=size, tie_word_embeddings=False, **TINY)),
@@ -33,6 +35,10 @@ def rows(recipe):
                 {"generator": str(k), "text": f"{n}" * (k + 1), "win_probability": (1e-6, 0.2, 0.6)[k % 3]} for k in range(11)
             ]} for n in range(20)
         ]
+    if recipe.parent.name == "arithmetic":
+        return [{"prompt": f"{a}+{b}=", "answer": f"{a + b}", "completion": f"{a + b}", "level": 1} for a, b in SUMS]
+    if recipe.parent.name == "qwen3_0.6b" and recipe.stem == "grpo":
+        return [{"question": f"{a} and {b}?", "answer": f"They are <<{a}+{b}={a + b}>>{a + b}.\n#### {a + b}"} for a, b in SUMS]
     if recipe.parent.name == "hh_harmless":
         return [{"chosen": f"\n\nHuman: {n}?\n\nAssistant: yes", "rejected": f"\n\nHuman: {n}?\n\nAssistant: no no"} for n in range(20)]
     if recipe.stem == "sft":
@@ -41,6 +47,16 @@ def rows(recipe):
         {"prompt": f"{n}?", "prompt_id": str(n), "chosen": said(f"{n}?", "yes"), "rejected": said(f"{n}?", "no no"),
          "messages": said(f"{n}?", "yes"), "score_chosen": 8.0, "score_rejected": 2.0 + n % 3} for n in range(20)
     ]
+
+
+def scorer():
+    """A reward model whose head is not 0, saved."""
+    from lit_rlhf.components.reward import RewardModel
+
+    model = RewardModel("start")
+    model.build()
+    torch.nn.init.normal_(model.head.weight)
+    model.save("scorer")
 
 
 @pytest.fixture
@@ -56,8 +72,15 @@ def composed(tmp_path, monkeypatch):
         words.save_pretrained("start")
         MODELS.get(recipe.parent.name, MODELS["llama3_8b"])(len(words)).save_pretrained("start")
         Path("rows.jsonl").write_text("\n".join(map(json.dumps, rows(recipe))))
-        small = ("--data.batch_size=4", "--data.micro_batch_tokens=512", "--data.split=0.2", f"--data.cache_dir={tmp_path / 'cache'}")
-        return build(["--config", str(recipe), "--vars.start=start", "--vars.data=rows.jsonl", *small])
+        tree = OmegaConf.to_container(OmegaConf.load(recipe), resolve=False)
+        given = {"start": "start", "data": "rows.jsonl", "held_out": "rows.jsonl", "reward": "scorer"}
+        small = {"data.batch_size": 4, "data.micro_batch_tokens": 512, "data.cache_dir": str(tmp_path / "cache")}
+        small |= {f"vars.{name}": given[name] for name in tree["vars"]}
+        small |= {} if "held_out" in tree["vars"] else {"data.split": 0.2}
+        small |= {"model.sampler.max_new_tokens": 48} if "sampler" in tree["model"]["init_args"] else {}
+        if "reward" in tree["vars"]:
+            scorer()
+        return build(["--config", str(recipe), *(f"--{key}={value}" for key, value in small.items())])
 
     return compose
 
@@ -85,9 +108,9 @@ def test_a_recipe_takes_two_steps_and_validates(recipe, composed):
 def test_a_recipe_names_the_run_by_its_path_and_starts_from_one_that_is_there(recipe):
     tree = OmegaConf.to_container(OmegaConf.load(recipe), resolve=False)
     assert tree["run"] == f"{recipe.parent.name}/{recipe.stem}"
-    start = tree["vars"]["start"]
-    before = {f"runs/{path.parent.name}/{path.stem}" for path in ALL}
-    assert not start.startswith("runs/") or start in before | {"runs/start"}
+    before = {f"runs/{path.parent.name}/{path.stem}" for path in ALL} | {"runs/start", "runs/arithmetic_start"}
+    for name in {"start", "reward"} & tree["vars"].keys():
+        assert not tree["vars"][name].startswith("runs/") or tree["vars"][name] in before
     assert "/work" not in recipe.read_text() and "${vars.data}" in recipe.read_text()
 
 
