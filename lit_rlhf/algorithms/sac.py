@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from lit_rlhf.algorithms.online import OnlineAlgorithm, rollout_of
+from lit_rlhf.algorithms.replay import Replay
 from lit_rlhf.components.actor import Actor
 from lit_rlhf.components.soft_q import SoftCritic, base_of
 from lit_rlhf.losses.base import LossHead
@@ -23,14 +24,17 @@ class SAC(OnlineAlgorithm):
     Target: e^{r/tau} / Z, or u e^{r/tau} / Z, at gamma = 1 and a fixed tau.
     See "Soft Actor-Critic Algorithms and Applications" by Haarnoja et al. (https://arxiv.org/abs/1812.05905), and
     "Soft Actor-Critic for Discrete Action Settings" by Christodoulou (https://arxiv.org/abs/1910.07207).
-    The default parts are `SoftPolicy() + SoftQ()` and a `SoftCritic` on the actor's own source.
+    The default parts are `SoftPolicy() + SoftQ()`, a `SoftCritic` on the actor's own source and `Replay()`.
     """
 
     def __init__(
-        self, actor: Actor, reward: Reward, loss: LossHead | None = None, critic: SoftCritic | None = None, **kwargs
+        self, actor: Actor, reward: Reward, loss: LossHead | None = None, critic: SoftCritic | None = None,
+        replay: Replay | None = None, **kwargs,
     ) -> None:
-        head, critic = loss or SoftPolicy() + SoftQ(), critic or SoftCritic(actor.model.source)
-        super().__init__(actor=actor, loss=head, reward=reward, critic=critic, **kwargs)
+        super().__init__(
+            actor=actor, loss=loss or SoftPolicy() + SoftQ(), reward=reward,
+            critic=critic or SoftCritic(actor.model.source), replay=replay or Replay(), **kwargs,
+        )
 
     def evidence(self, batch: Batch) -> Evidence:
         rollout, sequences = rollout_of(batch), batch.sequences
