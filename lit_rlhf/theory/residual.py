@@ -1,5 +1,4 @@
-"""One residual and four Laplacians: what the gradients of the families have in common, for pi = softmax(theta) over n
-responses.
+"""One residual and four Laplacians: what the gradients of the families share, for pi = softmax(theta) over n responses.
 
 d = tau (theta - log u) - r is the residual, constant if and only if pi = pi^tau. Each family's gradient by theta is a
 Laplacian times d, and only the weights of its edges differ. A pair law rho [n, n] is of ordered pairs; what counts of

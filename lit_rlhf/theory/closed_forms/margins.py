@@ -71,5 +71,5 @@ def simpo(p: float, margin: float) -> float:
 
 
 def offset(p: float, gap: float, scale: float = 1.0) -> float:
-    """logit p + scale * gap: ODPO with a linear offset (https://arxiv.org/abs/2402.10571); (1 + scale) gap of true p."""
+    """logit p + scale * gap: ODPO with a linear offset (https://arxiv.org/abs/2402.10571); (1 + scale) gap at p."""
     return math.log(p / (1 - p)) + scale * gap

@@ -76,8 +76,8 @@ def data_ratio(winners: Tensor, losers: Tensor, tau: float, log_base: Tensor | N
 def exploring(reward: Tensor, tau: float, alpha: float, log_base: Tensor) -> Tensor:
     """[n] pi^tau with d displaced by -(alpha/tau) L^+_{w p (1-p)} (u - pi^tau): XPO, to first order in alpha.
 
-    w is of pi^tau x u: one end of each pair is the policy's own and one the reference's (https://arxiv.org/abs/2405.21046). Not Boltzmann
-    for alpha > 0.
+    w is of pi^tau x u: one end of each pair is the policy's own and one the reference's. Not Boltzmann for alpha > 0.
+    See https://arxiv.org/abs/2405.21046.
     """
     target, u, p = log_target(reward, tau, log_base), log_base.softmax(-1), bradley_terry(reward)
     weights = edge_weights(torch.outer(target.exp(), u))

@@ -47,7 +47,7 @@ def with_constant(reward: Tensor, tau: float, constant: float, law: Tensor, log_
         low = 2 * low
     high = torch.tensor(edge, dtype=reward.dtype)
     if float(found(high).sum()) < 1:
-        raise InputError(f"with_constant: c = {constant:g} is too far above V*: no stationary point goes on from pi^tau")
+        raise InputError(f"with_constant: c = {constant:g} is too far above V*; no stationary point is left near pi^tau")
     return normalised(found, low, high)
 
 

@@ -1,6 +1,4 @@
-"""Losses that saturate, 1 - sigma(x): all mass goes to the responses that are better than not, shared so that none
-gains by more.
-"""
+"""Losses that saturate, 1 - sigma(x): all mass goes to the responses that are better than not."""
 
 from __future__ import annotations
 
