@@ -78,7 +78,7 @@ def composed(tmp_path, monkeypatch):
         small |= {f"vars.{name}": given[name] for name in tree["vars"]}
         small |= {} if "held_out" in tree["vars"] else {"data.split": 0.2}
         small |= {"model.sampler.max_new_tokens": 48} if "sampler" in tree["model"]["init_args"] else {}
-        if "reward" in tree["vars"]:
+        if "reward" in tree["vars"] and not Path("scorer").exists():
             scorer()
         return build(["--config", str(recipe), *(f"--{key}={value}" for key, value in small.items())])
 
@@ -123,3 +123,15 @@ def test_the_four_losses_on_scored_responses_differ_in_loss_and_labels_alone():
         tree["data"]["init_args"].pop("labels", None)
         trees.append(tree)
     assert all(tree == trees[0] for tree in trees)
+
+
+@pytest.mark.parametrize("folder", ["hh_harmless", "alpaca_scored"])
+def test_recipes_of_a_folder_hold_out_the_same_prompts(folder, composed):
+    held_out = {}
+    for recipe in sorted((RECIPES / folder).glob("*.yaml")):
+        algorithm, data = composed(recipe)
+        data.attach(algorithm)
+        data.setup("fit")
+        held_out[recipe.stem] = {group.row.rpartition(":")[2] for group in data.groups("val")}
+        assert not held_out[recipe.stem] & {group.row.rpartition(":")[2] for group in data.groups("train")}
+    assert all(rows == held_out["sft"] and rows for rows in held_out.values())
