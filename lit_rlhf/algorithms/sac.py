@@ -22,8 +22,7 @@ class SAC(OnlineAlgorithm):
     moves its own part. `TemperatureLoss` with a `LearnedTemperature` makes tau a learned one.
 
     Target: e^{r/tau} / Z, or u e^{r/tau} / Z, at gamma = 1 and a fixed tau.
-    See "Soft Actor-Critic Algorithms and Applications" by Haarnoja et al. (https://arxiv.org/abs/1812.05905), and
-    "Soft Actor-Critic for Discrete Action Settings" by Christodoulou (https://arxiv.org/abs/1910.07207).
+    See "Soft Actor-Critic Algorithms and Applications" by Haarnoja et al. (https://arxiv.org/abs/1812.05905).
     The default parts are `SoftPolicy() + SoftQ()`, a `SoftCritic` on the actor's own source and `Replay()`.
     """
 
@@ -41,16 +40,14 @@ class SAC(OnlineAlgorithm):
         if rollout is None:
             return super().evidence(batch)
         hidden = self.actor.hidden(sequences)
-        base = None if self.reference is None else base_of(self.reference, self.actor, sequences)
         return Evidence(
             policy=self.actor.token_logps(sequences, "entropy" in self.loss.needs, law=rollout.law, hidden=hidden),
-            reference=rollout.reference, soft_q=self.critic.states(sequences, self.actor.model, hidden, base),
-            **{part.fills: part(sequences) for part in self.learned},
+            soft_q=self.critic.states(sequences, self.actor.model, hidden, base_of(self.reference, self.actor, sequences)),
+            reference=rollout.reference, **{part.fills: part(sequences) for part in self.learned},
         )
 
     def _step(self, optimizer: Any) -> bool:
-        finite = super()._step(optimizer)
-        if finite:
+        if finite := super()._step(optimizer):
             self.critic.after_update()
         return finite
 
@@ -60,5 +57,4 @@ class SAC(OnlineAlgorithm):
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         super().on_load_checkpoint(checkpoint)
-        if "slow_critic" in checkpoint:
-            self.critic.load_target_state(checkpoint["slow_critic"])
+        self.critic.load_target_state(checkpoint["slow_critic"])

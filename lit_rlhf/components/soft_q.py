@@ -171,12 +171,14 @@ def every_next(model: LanguageModel, states: Tensor) -> Callable[[slice], Tensor
 
 
 @torch.no_grad()
-def base_of(reference: Reference, actor: Actor, sequences: Sequences) -> Callable[[slice], Tensor]:
-    """rows -> [chunk, V] log u of every next token, without gradient.
+def base_of(reference: Reference | None, actor: Actor, sequences: Sequences) -> Callable[[slice], Tensor] | None:
+    """rows -> [chunk, V] log u of every next token, without gradient; None without a reference.
 
     Raises:
         InputError: the reference is known by its log-probs alone.
     """
+    if reference is None:
+        return None
     with reference.as_policy(actor) as model, evaluating(model.net):
         law = every_next(model, model.hidden(sequences))
     return lambda rows: torch.no_grad()(law)(rows)
