@@ -12,6 +12,7 @@ runs are on the built-in task:
     adaptive  and a coefficient of the KL that steers itself
     ema       and a reference that follows the policy
     replay    and a buffer of earlier iterations
+    all       all three at once
     NAME      a config: its file, or its name in configs/
 
 All that have a word of their own without RUN. Exit code 0 if nothing differs.
@@ -54,7 +55,7 @@ KL = "--model.credit.0.tau"
 ADAPTIVE = (f"{KL}=lit_rlhf.credit.kl.AdaptiveKL", f"{KL}.initial=0.1", f"{KL}.target=0.05", f"{KL}.horizon=100")
 EMA_REFERENCE = ("--model.reference=lit_rlhf.components.reference.EMA", "--model.reference.decay=0.9", "--model.reference.every=3")
 REPLAY = ("--model.replay=lit_rlhf.algorithms.replay.Replay", "--model.replay.capacity=20", "--model.replay.reuse=0.5")
-VARIANTS = {"ppo": (), "adaptive": ADAPTIVE, "ema": EMA_REFERENCE, "replay": REPLAY}
+VARIANTS = {"ppo": (), "adaptive": ADAPTIVE, "ema": EMA_REFERENCE, "replay": REPLAY, "all": (*ADAPTIVE, *EMA_REFERENCE, *REPLAY)}
 """What is added to the command line of PPO."""
 PROCESSES = multiprocessing.get_context("fork")
 SLOWNESS = 0.1
