@@ -35,6 +35,7 @@ COMMANDS = {
     "test": Command("lit_rlhf.cli.running", "test", "all test/ metrics of a checkpoint"),
     "predict": Command("lit_rlhf.cli.running", "predict", "log-probs and scores of every completion, as JSON lines"),
     "data": Command("lit_rlhf.commands.data", "main", "what becomes of the rows: the data report; no weights are read"),
+    "target": Command("lit_rlhf.commands.target", "main", "what a composition converges to, how surely and how fast", True),
     "evaluate": Command("lit_rlhf.commands.evaluate", "main", "policies side by side: reward, win rate, KL, length", True),
     "export": Command("lit_rlhf.commands.export", "main", "a run's model as a plain Hugging Face folder", True),
     "doctor": Command("lit_rlhf.commands.doctor", "main", "versions, devices, precision, what is optional", True),

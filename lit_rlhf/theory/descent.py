@@ -1,0 +1,205 @@
+"""Where off-line training ends: the zero of the exact expected gradient, through the composition's own evidence and head."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from lit_rlhf.algorithms.base import Algorithm
+from lit_rlhf.theory.laboratory import policy_of, weights
+from lit_rlhf.types import Batch
+
+Outcome = Literal["minimiser", "unbounded", "not finite", "unsettled"]
+ADAM_STEPS, NEWTON_STEPS = 120, 60
+FLAT = 1e-9
+"""Of the largest singular value of the gradient's derivative: below it a direction costs nothing."""
+LONGEST = 4.0
+"""Nats by which a step may change a logit."""
+SETTLED = 1e-7
+"""Of the last step, in nats: below it the search has arrived."""
+ESCAPED = 150.0
+"""Nats between two logits beyond which there is no minimiser."""
+
+
+@dataclass(frozen=True)
+class Descent:
+    """The end of a search from one start."""
+
+    outcome: Outcome
+    weights: Tensor
+    """[m] all that is trained."""
+    loss: float
+    slope: float
+    """The largest entry of the gradient."""
+    step: float
+    """The largest entry of the last step, in nats."""
+    flat: int = 0
+    """Directions beside the constant in which the loss does not change there."""
+    curve: tuple[float, ...] = ()
+    """Losses on the way."""
+    laws: tuple[Tensor, ...] = field(default=(), repr=False)
+    """Policies on the way."""
+
+
+class Field:
+    """The expected gradient of a composition as a function of its weights.
+
+    Args:
+        algorithm: adapted, off-line.
+        batch: what the data say in expectation.
+    """
+
+    def __init__(self, algorithm: Algorithm, batch: Batch) -> None:
+        self.algorithm, self.batch = algorithm, batch
+        self.parameters = weights(algorithm)
+
+    def at(self, values: Tensor) -> tuple[float, Tensor]:
+        """Loss [] and gradient [m]."""
+        self.set(values)
+        loss = self.loss()
+        found = torch.autograd.grad(loss, self.parameters, allow_unused=True)
+        parts = [torch.zeros_like(p) if g is None else g for p, g in zip(self.parameters, found, strict=True)]
+        return float(loss.detach()), torch.cat([part.flatten() for part in parts])
+
+    def loss(self) -> Tensor:
+        """[] each term divided by the count of its unit, as `Algorithm.update` does it."""
+        (seen,) = self.algorithm._observed([self.batch], remember=False)
+        evidence = dataclasses.replace(self.algorithm.evidence(self.batch), observed=seen)
+        output = self.algorithm.loss(evidence, self.batch)
+        return sum(term.total / self.batch.count(term.unit) for term in output.terms)
+
+    @torch.no_grad()
+    def set(self, values: Tensor) -> None:
+        """Writes the weights [m]."""
+        start = 0
+        for parameter in self.parameters:
+            parameter.copy_(values[start : start + parameter.numel()].view_as(parameter))
+            start += parameter.numel()
+
+    @torch.no_grad()
+    def values(self) -> Tensor:
+        """[m] the weights as they are."""
+        return torch.cat([parameter.flatten() for parameter in self.parameters]).clone()
+
+    def derivative(self, values: Tensor, width: float = 1e-5) -> Tensor:
+        """[m, m] of the gradient, by central differences; symmetric where the head holds nothing constant."""
+        columns = []
+        for unit in torch.eye(len(values), dtype=values.dtype):
+            ahead, behind = (self.at(values + sign * width * unit)[1] for sign in (1, -1))
+            columns.append((ahead - behind) / (2 * width))
+        return torch.stack(columns, dim=1)
+
+    def steepness(self, values: Tensor, slope: Tensor, width: float = 1e-6) -> Tensor:
+        """[m, m] the same by forward differences from the gradient [m] there: half the work."""
+        units = torch.eye(len(values), dtype=values.dtype)
+        return torch.stack([(self.at(values + width * unit)[1] - slope) / width for unit in units], dim=1)
+
+    def law(self) -> Tensor | None:
+        """[n] log pi; None where no policy is trained."""
+        model = policy_of(self.algorithm)
+        return None if model is None else model.net.law().detach().clone()
+
+
+def descend(field: Field, start: Tensor, deadline: float = math.inf, steps: int = ADAM_STEPS) -> Descent:
+    """First by Adam with a decreasing step, which any head allows; then by Newton's method, which tells an end from none."""
+    values, curve, laws = _adam(field, start, deadline, steps)
+    return dataclasses.replace(_newton(field, values, deadline), curve=tuple(curve), laws=tuple(laws))
+
+
+def _adam(field: Field, start: Tensor, deadline: float, steps: int) -> tuple[Tensor, list[float], list[Tensor]]:
+    leaf = start.clone().requires_grad_()
+    optimizer = torch.optim.Adam([leaf], lr=0.5)
+    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps, eta_min=1e-3)
+    curve, laws = [], []
+    for step in range(steps):
+        loss, leaf.grad = field.at(leaf.detach())
+        if not math.isfinite(loss) or not bool(leaf.grad.isfinite().all()) or time.perf_counter() > deadline:
+            break
+        curve.append(loss)
+        if (law := field.law()) is not None:
+            laws.append(law)
+        optimizer.step()
+        schedule.step()
+    return leaf.detach().clone(), curve, laws
+
+
+def _newton(field: Field, values: Tensor, deadline: float) -> Descent:
+    """Steps by the pseudo-inverse of the derivative, halved until the gradient falls."""
+    loss, slope = field.at(values)
+    step, damping, outcome = torch.full_like(values, torch.inf), 0.0, "unsettled"
+    for _ in range(NEWTON_STEPS):
+        if not math.isfinite(loss) or not bool(slope.isfinite().all()):
+            outcome = "not finite"
+            break
+        if _spread(field, values) > ESCAPED or loss < -1e8:
+            outcome = "unbounded"
+            break
+        if time.perf_counter() > deadline:
+            break
+        step = _step(field.steepness(values, slope), slope, damping)
+        if float(step.abs().max()) < SETTLED:
+            outcome = "minimiser"
+            break
+        values, loss, slope, damping = _moved(field, values, loss, slope, step, damping)
+    flat = _flat(field, values) if outcome == "minimiser" else 0
+    return Descent(outcome, values, loss, float(slope.abs().max()), float(step.abs().max()), flat)
+
+
+def _moved(
+    field: Field, values: Tensor, loss: float, slope: Tensor, step: Tensor, damping: float
+) -> tuple[Tensor, float, Tensor, float]:
+    share = min(1.0, LONGEST / float(step.abs().max()))
+    for _ in range(12):
+        ahead = values - share * step
+        its_loss, its_slope = field.at(ahead)
+        if math.isfinite(its_loss) and float(its_slope.norm()) < float(slope.norm()):
+            return ahead, its_loss, its_slope, damping / 10
+        share /= 2
+    return values, loss, slope, max(damping, 1e-6) * 10
+
+
+def _step(derivative: Tensor, slope: Tensor, damping: float) -> Tensor:
+    """[m] (J + damping |J|)^+ slope; nothing along directions in which the gradient does not change."""
+    left, values, right = torch.linalg.svd(derivative)
+    kept = values > FLAT * values[0]
+    inverse = torch.where(kept, values / (values.square() + (damping * values[0]) ** 2), 0.0)
+    return right.T @ (inverse * (left.T @ slope))
+
+
+def _flat(field: Field, values: Tensor) -> int:
+    """Directions beside the constant one of the policy's logits in which the gradient does not change."""
+    singular = torch.linalg.svdvals(field.derivative(values))
+    found = int((singular <= 1e-7 * singular[0]).sum())
+    model = policy_of(field.algorithm)
+    return found if model is None else found - free_directions(field)
+
+
+def free_directions(field: Field) -> int:
+    """Weights that change no policy: one for every normalisation, all of the trunk's that no head reads."""
+    model = policy_of(field.algorithm)
+    net = model.net
+    if net.by == "response":
+        return 1
+    inside = net.tree.below.any(-1)
+    return int((~inside).sum()) + int(inside.any(-1).sum())
+
+
+def _spread(field: Field, values: Tensor) -> float:
+    """Nats between the largest and the least log pi; of a reward model, between its scores."""
+    law = field.law()
+    if law is None:
+        return float(values.max() - values.min())
+    return float(law.max() - law.min())
+
+
+def starts(field: Field, number: int, seed: int = 0) -> Sequence[Tensor]:
+    """[m] the weights as they are, and random ones around them."""
+    here, generator = field.values(), torch.Generator().manual_seed(seed)
+    return [here, *(here + torch.randn(here.shape, generator=generator, dtype=here.dtype) for _ in range(number - 1))]

@@ -1,0 +1,206 @@
+"""Any composition on an exactly solvable problem: its models, its sampler and its reward become tables; the rest is its own."""
+
+from __future__ import annotations
+
+import copy
+import dataclasses
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+from torch import nn
+
+from lit_rlhf.algorithms.base import Algorithm
+from lit_rlhf.components.actor import Actor
+from lit_rlhf.components.cached import Cached
+from lit_rlhf.components.language_model import LanguageModel
+from lit_rlhf.components.reference import AdapterOff, EMA, FrozenCopy, Reference
+from lit_rlhf.credit.kl import AdaptiveKL, KLInReward
+from lit_rlhf.errors import InputError
+from lit_rlhf.losses.base import LossHead, Prior, Scaled, Sum, Wrapper
+from lit_rlhf.rewards.judge import RewardJudge
+from lit_rlhf.theory.sampling import TableReward, TableSampler
+from lit_rlhf.theory.tabular import TableModel
+from lit_rlhf.theory.problem import Problem
+
+
+def adapted(algorithm: Algorithm, problem: Problem, by: str = "response") -> Algorithm:
+    """A copy of a composition on a problem, built; nothing of the original changes and none of its weights is read.
+
+    Every language model in it becomes a table that starts at the problem's base law, and so does the reference; the
+    sampler draws from tables, the reward is the problem's. Head, credit steps, pairs, learned parts, epochs and clipping are
+    copies of its own.
+
+    Args:
+        algorithm: from a configuration or made in Python.
+        problem: responses, base law, reward.
+        by: the parameters of the policy, see `tabular.Table`.
+    """
+    memo = dict(_replaced(algorithm, problem, by))
+    twin = copy.deepcopy(algorithm, memo)
+    for _, part in twin.parts:
+        part.lr = None
+    if getattr(twin, "ptx", None) is not None:
+        twin.ptx.attach = lambda algorithm: None
+    twin.configure_model()
+    for parameter in twin.parameters():
+        parameter.data = parameter.data.double()
+    return twin
+
+
+def _replaced(algorithm: Algorithm, problem: Problem, by: str) -> Iterator[tuple[int, Any]]:
+    """id of a part and what stands in its place."""
+    own = getattr(algorithm, "_trainer", None)
+    if own is not None:
+        yield id(own), None
+    reference = algorithm.reference
+    models = [module for module in algorithm.modules() if isinstance(module, LanguageModel)]
+    if reference is not None:
+        if isinstance(reference, (AdapterOff, Cached)) or not _has_model(reference):
+            yield id(reference), FrozenCopy()
+        elif isinstance(reference, EMA):
+            yield id(reference), EMA(reference.decay, reference.every)
+        elif isinstance(reference, FrozenCopy):
+            yield id(reference), type(reference)()
+        else:
+            models.append(reference.model)
+    for model in models:
+        yield id(model), TableModel(problem.tree, problem.log_base, by)
+    if not algorithm.samples:
+        return
+    reward = TableReward(problem)
+    yield id(algorithm.reward), reward
+    processing = algorithm.sampler.processing
+    for sampler in (algorithm.sampler, algorithm.val_sampler):
+        yield id(sampler), TableSampler(problem.tree, processing)
+    judge = getattr(algorithm.pairs, "judge", None)
+    if judge is not None:
+        hard, tau = getattr(judge, "deterministic", False), getattr(judge, "tau", 1.0)
+        yield id(judge), RewardJudge(reward, tau, hard)
+    if algorithm.ptx is not None:
+        yield id(algorithm.ptx.data), problem.texts()
+
+
+def _has_model(reference: Reference) -> bool:
+    return isinstance(reference, FrozenCopy) or isinstance(getattr(reference, "model", None), LanguageModel)
+
+
+# ---- the temperature
+
+
+def temperatures(head: LossHead) -> Iterator[float]:
+    """The tau of a head and of the heads it is composed of, in order."""
+    for field in dataclasses.fields(head) if dataclasses.is_dataclass(head) else ():
+        value = getattr(head, field.name)
+        if field.name == "tau" and value is not None:
+            yield float(value)
+        for inner in value if isinstance(value, (tuple, list)) else (value,):
+            if isinstance(inner, LossHead):
+                yield from temperatures(inner)
+
+
+def described(head: LossHead) -> str:
+    """A head with the arguments that are not its class's own."""
+    if isinstance(head, Sum):
+        return " + ".join(described(term) for term in head.terms)
+    if isinstance(head, Scaled):
+        return f"{head.coefficient:g} {described(head.head)}"
+    return _named(head)
+
+
+def _named(part: Any) -> str:
+    if not dataclasses.is_dataclass(part) or isinstance(part, type):
+        return f"{part:g}" if isinstance(part, float) else str(part)
+    given = []
+    for field in dataclasses.fields(part):
+        value = getattr(part, field.name)
+        if field.name in ("tau", "head") or value != field.default:
+            text = described(value) if isinstance(value, LossHead) else _named(value)
+            given.append(text if field.name == "head" else f"{field.name}={text}")
+    return f"{type(part).__name__}({', '.join(given)})"
+
+
+def tau_of(algorithm: Algorithm) -> float:
+    """The temperature that a composition aims with: of the KL in its reward, else of its loss; 0 where neither has one."""
+    steps = (step.tau for step in getattr(algorithm, "credit", ()) if isinstance(step, KLInReward) and step.tau > 0)
+    return next((tau for tau in (*steps, *temperatures(algorithm.loss)) if tau > 0), 0.0)
+
+
+def with_tau(algorithm: Algorithm, tau: float) -> Algorithm:
+    """A copy with this temperature in the place of its own, of the head and of the KL in the reward.
+
+    Raises:
+        InputError: no part has one, or a part refuses it.
+    """
+    if not tau > 0:
+        raise InputError(f"--tau={tau:g}: a temperature is a positive number; without one a composition has none to replace")
+    if not tau_of(algorithm):
+        raise InputError(f"--tau={tau:g}: no part of {type(algorithm).__name__} has a temperature; leave it out")
+    memo: dict[int, Any] = {} if getattr(algorithm, "_trainer", None) is None else {id(algorithm._trainer): None}
+    for module in algorithm.modules():
+        if isinstance(module, LanguageModel):
+            memo[id(module)] = module
+    twin = copy.deepcopy(algorithm, memo)
+    twin.loss = _cooled(twin.loss, tau)
+    for step in getattr(twin, "credit", ()):
+        if isinstance(step, KLInReward) and step.tau > 0:
+            step.coefficient = tau
+    return twin
+
+
+def _cooled(head: LossHead, tau: float) -> LossHead:
+    """The head with every positive tau replaced."""
+    if not dataclasses.is_dataclass(head):
+        return head
+    changed: dict[str, Any] = {}
+    for field in dataclasses.fields(head):
+        value = getattr(head, field.name)
+        if field.name == "tau" and value:
+            changed["tau"] = tau
+        elif isinstance(value, LossHead):
+            changed[field.name] = _cooled(value, tau)
+        elif isinstance(value, (tuple, list)) and any(isinstance(inner, LossHead) for inner in value):
+            changed[field.name] = tuple(_cooled(inner, tau) if isinstance(inner, LossHead) else inner for inner in value)
+    return dataclasses.replace(head, **changed) if changed else head
+
+
+def is_posterior(algorithm: Algorithm) -> bool:
+    """Whether the reference is the base measure u of its temperature's head, or of the KL in its reward."""
+    if algorithm.reference is None:
+        return False
+    kl = any(isinstance(step, KLInReward) and step.tau > 0 for step in getattr(algorithm, "credit", ()))
+    return kl or not _hidden(algorithm.loss)
+
+
+def _hidden(head: LossHead) -> bool:
+    """Whether the first head with a temperature does not see the reference."""
+    if isinstance(head, Sum):
+        return next((_hidden(term) for term in head.terms if next(temperatures(term), 0.0) > 0), False)
+    return isinstance(head, Prior) or isinstance(head, Wrapper) and _hidden(head.head)
+
+
+def moves(algorithm: Algorithm) -> list[str]:
+    """What of the target is not fixed, in words: a reference that follows, a temperature that is steered or learned."""
+    found = []
+    if algorithm.reference is not None and isinstance(algorithm.reference, EMA):
+        found.append(f"the reference follows the policy ({algorithm.reference.mode})")
+    if any(isinstance(getattr(step, "coefficient", None), AdaptiveKL) for step in getattr(algorithm, "credit", ())):
+        found.append("the temperature is steered to a KL (AdaptiveKL)")
+    if any(part.fills == "tau" for part in algorithm.learned):
+        found.append("the temperature is learned")
+    return found
+
+
+def policy_of(algorithm: Algorithm) -> TableModel | None:
+    """The table of the policy; None where a reward model is trained."""
+    return algorithm.actor.model if isinstance(getattr(algorithm, "actor", None), Actor) else None
+
+
+def set_law(algorithm: Algorithm, log_law: torch.Tensor) -> None:
+    """Puts the policy at a law [n]."""
+    policy_of(algorithm).net.start_at(log_law)
+
+
+def weights(algorithm: Algorithm) -> list[nn.Parameter]:
+    """All that is trained."""
+    return [weight for _, part in algorithm.parts for weight in part.parameters() if weight.requires_grad]
