@@ -8,7 +8,8 @@ import torch
 from torch import Tensor
 
 HALVINGS = 200
-"""Of a bracket: more than float64 can tell apart."""
+ROUNDING = 1e-15
+"""Relative width of a bracket that is not halved again."""
 
 
 def increasing_root(function: Callable[[Tensor], Tensor], low: Tensor, high: Tensor) -> Tensor:
@@ -19,7 +20,7 @@ def increasing_root(function: Callable[[Tensor], Tensor], low: Tensor, high: Ten
         middle = (low + high) / 2
         above = function(middle) > 0
         low, high = torch.where(above, low, middle), torch.where(above, middle, high)
-        if bool((high - low <= 1e-16 * (1 + middle.abs())).all()):
+        if bool((high - low <= ROUNDING * (1 + middle.abs())).all()):
             break
     return (low + high) / 2
 
