@@ -116,7 +116,7 @@ def measure(policy: LanguageModel, task: Task, side: str) -> Rollouts:
     """One rollout unmeasured, then the others."""
     rollout = SIDES[side]
     rollout(policy, dataclasses.replace(task, prompts=1, group_size=1, new_tokens=1), 0)
-    sum(float(weight.sum()) for weight in policy.parameters())  # weights of a file take no memory before they are read
+    sum(float(weight.detach().sum()) for weight in policy.parameters())  # weights of a file take no memory before they are read
     loaded = resident_mib()
     rollout(policy, task, 0)
     start, processor = time.perf_counter(), time.process_time()
