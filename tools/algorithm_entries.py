@@ -55,7 +55,7 @@ class Entry:
 
     @property
     def header(self) -> list[str]:
-        """The comment that opens the file, without the command: a sentence, and its equation, target and paper if it has them."""
+        """The opening comment without the command: a sentence, and its equation, target and paper if it has them."""
         lines = self.path.read_text(encoding="utf-8").splitlines()
         text = "\n".join(line[2:] for line in lines[1:] if line.startswith("# "))
         return [" ".join(part.split()) for part in re.split(r"\n(?=L = |Target: |See )", text)]

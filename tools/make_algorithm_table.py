@@ -129,8 +129,8 @@ def bases() -> Iterator[tuple[str, type]]:
     for package in (algorithms, components, credit, losses, rewards, sampling):
         for module in pkgutil.iter_modules(package.__path__, f"{package.__name__}."):
             importlib.import_module(module.name)
-    yield from (("Links", Link), ("Divergences", Divergence), ("Values", Value), ("Anchors", Anchor), ("References", Reference))
-    yield from (("Learned parts", Learned), ("Samplers", Sampler), ("Rewards", Reward), ("Judges", Judge))
+    yield from (("Links", Link), ("Divergences", Divergence), ("Values", Value), ("Anchors", Anchor))
+    yield from (("References", Reference), ("Learned parts", Learned), ("Samplers", Sampler), ("Rewards", Reward), ("Judges", Judge))
     yield from (("Credit steps", CreditStep), ("Pairs", Pairs), ("Opponents", Opponent))
 
 

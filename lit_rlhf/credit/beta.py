@@ -22,10 +22,10 @@ from lit_rlhf.types import Rollout
 class BetaNormalised(CreditStep):
     """A = (R - p) / f(p; alpha, beta), R = (r - least) / (greatest - least), p the mean R of the prompt's group.
 
-    f is the density of Beta(alpha, beta), alpha = 1 + a/3 and beta = 1 + b/3, neither below 1, with Beta(a, b) fitted by its
-    first two moments to the p of all groups on all ranks. At alpha = beta = 1 there is no division, and at 3/2 it is, for rewards
-    that are right or wrong, GRPO's by the standard deviation up to a number. See "BNPO: Beta Normalization Policy
-    Optimization" by Xiao et al. (https://arxiv.org/abs/2506.02864). Metrics: `beta_alpha` and `beta_beta`.
+    f is the density of Beta(alpha, beta), alpha = 1 + a/3 and beta = 1 + b/3, neither below 1, with Beta(a, b) fitted
+    by its first two moments to the p of all groups on all ranks. At alpha = beta = 1 there is no division, and at 3/2 it
+    is, for rewards that are right or wrong, GRPO's by the standard deviation up to a number. See "BNPO: Beta Normalization
+    Policy Optimization" by Xiao et al. (https://arxiv.org/abs/2506.02864). Metrics: `beta_alpha` and `beta_beta`.
 
     Args:
         least: the smallest reward there is; a smaller one counts as this.
@@ -46,8 +46,8 @@ class BetaNormalised(CreditStep):
     def __post_init__(self) -> None:
         if not self.greatest > self.least or not self.largest > 0:
             raise InputError(
-                f"BetaNormalised(least={self.least}, greatest={self.greatest}, largest={self.largest}): greatest is above "
-                "least, and largest above 0"
+                f"BetaNormalised(least={self.least}, greatest={self.greatest}, largest={self.largest}): greatest is "
+                "above least, and largest above 0"
             )
 
     def __call__(self, rollout: Rollout) -> Credited:

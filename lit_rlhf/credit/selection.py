@@ -23,8 +23,9 @@ Of = Literal["own", "opponents"]
 class KeepBest(CreditStep):
     """All but the n samples of the highest reward of each prompt get weight 0; of equal ones the first is kept.
 
-    With a likelihood as the loss, `own` is RAFT ("RAFT: Reward rAnked FineTuning for Generative Foundation Model Alignment"
-    by Dong et al., https://arxiv.org/abs/2304.06767), and the opponents of `FromReference` make the best of n.
+    With a likelihood as the loss, `own` is RAFT ("RAFT: Reward rAnked FineTuning for Generative Foundation Model
+    Alignment" by Dong et al., https://arxiv.org/abs/2304.06767), and the opponents of `FromReference` make the best
+    of n.
     Metric: `kept_reward`, the mean reward of what is kept.
 
     Args:
@@ -60,7 +61,7 @@ class KeepBest(CreditStep):
         if self.of == "own":
             return own(rollout)
         if rollout.opponent is None:
-            raise InputError("KeepBest(of=opponents) ranks an opponent's samples, and there are none; set model.opponent")
+            raise InputError("KeepBest(of=opponents) ranks an opponent's samples, and has none; set model.opponent")
         return rollout.opponent & (rollout.sequence_weight != 0)
 
 

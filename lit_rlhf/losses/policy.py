@@ -49,7 +49,7 @@ class Reinforce(Surrogate):
 class ClippedSurrogate(Surrogate):
     """L = -sum_t min(r_t A_t, clip(r_t, 1 - low, 1 + high) A_t), r = pi/pi_old (PPO, https://arxiv.org/abs/1707.06347).
 
-    How it is averaged makes the algorithm: `token` is PPO's, BNPO's and DAPO's (https://arxiv.org/abs/2503.14476),
+    How it is averaged makes the algorithm: `token` is PPO's and DAPO's (https://arxiv.org/abs/2503.14476),
     `sequence` GRPO's (https://arxiv.org/abs/2402.03300), `sum` with a constant `length` Dr. GRPO's
     (https://arxiv.org/abs/2503.20783). With ratio=sequence, average=sequence is GSPO (https://arxiv.org/abs/2507.18071)
     and average=sum LUSPO (https://arxiv.org/abs/2602.05261), which weighs GSPO's sequences by |y|.

@@ -37,7 +37,8 @@ def rollout(**changes) -> Rollout:
     one = torch.tensor([1, 1])
     sequences = Sequences(one, one, torch.arange(TOKENS), torch.tensor(LENGTHS), torch.tensor([0, 0, 0, 1, 1, 1]))
     reward = torch.tensor(REWARD, dtype=torch.float64)
-    return Rollout(sequences, **({"behaviour": logps(0), "reward": reward, "reference": logps(1), "values": -logps(2)} | changes))
+    known = {"behaviour": logps(0), "reward": reward, "reference": logps(1), "values": -logps(2)}
+    return Rollout(sequences, **(known | changes))
 
 
 def credit(algorithm: OnlineAlgorithm, given: Rollout) -> Rollout:
