@@ -9,6 +9,7 @@ from lightning.pytorch import Callback
 from lit_rlhf.callbacks.checkpointing import RunCheckpoint
 from lit_rlhf.callbacks.logging import MetricLogger
 from lit_rlhf.callbacks.opening import Opening
+from lit_rlhf.callbacks.pair_weights import PairWeights
 from lit_rlhf.callbacks.predictions import PredictionWriter
 from lit_rlhf.callbacks.progress import ProgressBar
 from lit_rlhf.callbacks.run_record import RunRecord
@@ -17,8 +18,8 @@ from lit_rlhf.callbacks.summary import RunSummary
 from lit_rlhf.callbacks.tables import SampleTable
 
 __all__ = [
-    "MetricLogger", "Opening", "PredictionWriter", "ProgressBar", "RunCheckpoint", "RunRecord", "RunSummary", "SampleTable",
-    "StartupChecks", "default_callbacks",
+    "MetricLogger", "Opening", "PairWeights", "PredictionWriter", "ProgressBar", "RunCheckpoint", "RunRecord", "RunSummary",
+    "SampleTable", "StartupChecks", "default_callbacks",
 ]
 
 
@@ -31,7 +32,7 @@ def default_callbacks(run_dir: Path, progress_bar: bool = True, monitor: str = "
         monitor: the metric by which the best checkpoint is chosen.
     """
     callbacks: list[Callback] = [
-        Opening(), RunRecord(run_dir), StartupChecks(), MetricLogger(), SampleTable(run_dir), RunSummary(run_dir),
-        PredictionWriter(run_dir), RunCheckpoint(Path(run_dir) / "checkpoints", monitor),
+        Opening(), RunRecord(run_dir), StartupChecks(), MetricLogger(), PairWeights(), SampleTable(run_dir),
+        RunSummary(run_dir), PredictionWriter(run_dir), RunCheckpoint(Path(run_dir) / "checkpoints", monitor),
     ]
     return [*callbacks, ProgressBar()] if progress_bar else callbacks

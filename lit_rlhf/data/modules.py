@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from lit_rlhf.data.columns import check_columns
+from lit_rlhf.data.designs import Named, PairDesign, PairTable
 from lit_rlhf.data.encoding import StopSet, generation_stops
 from lit_rlhf.data.formats import FORMATS, Format
 from lit_rlhf.data.gathering import (
@@ -77,6 +78,7 @@ class Files(PlannedData):
         micro_batch_tokens: most tokens in a micro-batch, a prompt counted once; changes no result.
         seed: of the order of the rows, and of the choice that a mixture repeats.
         num_workers: processes that make items; any number gives the same items.
+        design: what training pairs weigh: uniform, inverse_variance, sampler, or a `PairDesign`.
 
     Raises:
         InputError: an argument is out of range. In `setup`: rows are missing, wrong or too long, or lack what the loss
@@ -114,8 +116,9 @@ class Files(PlannedData):
         micro_batch_tokens: int = 16_384,
         seed: int = 0,
         num_workers: int = 0,
+        design: PairDesign | Named = "uniform",
     ) -> None:
-        super().__init__(batch_size, micro_batch_tokens, seed, num_workers)
+        super().__init__(batch_size, micro_batch_tokens, seed, num_workers, design)
         self.sources = {"train": _listed(train), "val": _listed(validation), "test": _listed(test)}
         self.split, self.fold, self.split_seed = split, fold, split_seed
         self.format, self.columns, self.as_messages, self.turns = format, dict(columns or {}), as_messages, turns
@@ -277,6 +280,9 @@ class Files(PlannedData):
     def tokens(self, groups: Sequence[Any]) -> np.ndarray:
         return groups.tokens if isinstance(groups, StoredGroups) else super().tokens(groups)
 
+    def pair_table(self, groups: Sequence[Any]) -> PairTable:
+        return groups.pair_table if isinstance(groups, StoredGroups) else super().pair_table(groups)
+
     def strata(self, groups: Sequence[Any]) -> np.ndarray:
         if self.signal != "label" or not isinstance(groups, StoredGroups):
             return super().strata(groups)
@@ -291,11 +297,12 @@ class Files(PlannedData):
         wrong = [row for rows in self._wrong.values() for row in rows]
         more = [f"and {len(wrong) - _NAMED} more"] if len(wrong) > _NAMED else []
         streamed = f"a stream: the counts of train are those of its first {_HEAD} rows"
+        notes = [streamed] * self.streaming + ([] if self._law is None else [self._law.line()])
         return DataReport(
             sources=tuple(line for gathered in self._gathered.values() for line in gathered.sources),
             signal=str(self.signal),
             splits=dict(self._reports),
-            notes=(streamed,) if self.streaming else (),
+            notes=tuple(notes),
             wrong=tuple(wrong[:_NAMED] + more),
             tokenizer=f"{self.tokenizer.name_or_path or type(self.tokenizer).__name__}, {len(self.tokenizer)} tokens",
             template=tokenisation.template.source,

@@ -3,7 +3,8 @@
 One item of the train loader is one optimizer step: the tuple of this rank's micro-batches. `batch_size` counts prompts
 over all ranks, each with all its sequences and pairs; `micro_batch_tokens` is a matter of memory alone. For an algorithm
 that completes prompts itself, one item is one iteration: the tuple of this rank's share of its prompts, in one piece.
-What a step contains is a function of the seed and its position (see `plan`), so `position` is all there is to restore.
+What a step contains is a function of the seed and its position (see `plan`), so `position` is all there is to restore; of
+a pair design that follows the policy, the weights of the pairs besides.
 """
 
 from __future__ import annotations
@@ -11,19 +12,21 @@ from __future__ import annotations
 import hashlib
 import itertools
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any, Literal
 
 import numpy as np
+import torch
 from lightning import LightningDataModule
 from torch import Tensor
 
 from lit_rlhf.data import plan
 from lit_rlhf.data.collation import Signal, collate, refuse_crowded, refuse_oversized, signal_of, tokens_of
+from lit_rlhf.data.designs import Named, PairDesign, PairLaw, PairTable, WeighedGroups, design_of, law_of
 from lit_rlhf.data.loading import GroupStream, Item, ItemLoader, Items, StreamItems, StreamLoader, budget_of
 from lit_rlhf.data.records import Group
 from lit_rlhf.errors import InputError
-from lit_rlhf.types import Prompts
+from lit_rlhf.types import PreferenceBatch, Prompts
 
 __all__ = ["PlannedData", "Split", "collate"]
 
@@ -47,12 +50,20 @@ class PlannedData(LightningDataModule, ABC):
         micro_batch_tokens: most tokens in a micro-batch, a prompt counted once.
         seed: of the order of the groups.
         num_workers: processes that make items; any number gives the same items.
+        design: what training pairs weigh: `uniform`, `inverse_variance`, `sampler`, or a `PairDesign`.
 
     Raises:
         InputError: an argument is out of range, or a group has more tokens than a micro-batch may.
     """
 
-    def __init__(self, batch_size: int, micro_batch_tokens: int, seed: int = 0, num_workers: int = 0) -> None:
+    def __init__(
+        self,
+        batch_size: int,
+        micro_batch_tokens: int,
+        seed: int = 0,
+        num_workers: int = 0,
+        design: PairDesign | Named = "uniform",
+    ) -> None:
         super().__init__()
         for name, value, least in (
             ("batch_size", batch_size, 1), ("micro_batch_tokens", micro_batch_tokens, 2),
@@ -61,7 +72,7 @@ class PlannedData(LightningDataModule, ABC):
             if value < least:
                 raise InputError(f"data.{name}: {value}, expected {least} or more")
         self.batch_size, self.micro_batch_tokens = batch_size, micro_batch_tokens
-        self.seed, self.num_workers = seed, num_workers
+        self.seed, self.num_workers, self.design = seed, num_workers, design_of(design)
         self.tokenizer: Any = None
         self.signal: Signal | None = None
         self.needs: frozenset[str] = frozenset()
@@ -70,6 +81,7 @@ class PlannedData(LightningDataModule, ABC):
         self._tokens: dict[Split, np.ndarray] = {}
         self._made: dict[tuple[Split, int, int], Items | StreamItems] = {}
         self._handed_out = 0
+        self._law: PairLaw | None = None
 
     # ---- what a subclass says
 
@@ -100,6 +112,10 @@ class PlannedData(LightningDataModule, ABC):
         if self.signal != "label":
             return np.zeros(len(groups))
         return np.array([np.mean(group.labels) for group in groups])
+
+    def pair_table(self, groups: Sequence[Group]) -> PairTable:
+        """The pairs of groups, for a design."""
+        return PairTable.of(groups)
 
     # ---- set-up
 
@@ -136,6 +152,10 @@ class PlannedData(LightningDataModule, ABC):
                     self._tokens[split] = self.tokens(groups)
                     refuse_oversized(groups, self._tokens[split], budget_of(self.signal, self.micro_batch_tokens))
                     refuse_crowded(groups, self._tokens[split], self.room, self.context)
+                if split == "train":
+                    self._law = law_of(self.design, self.signal, groups, self.pair_table)
+        if stage == "fit" and self.trainer:
+            self._refuse_blind()
         if stage == "fit" and self.trainer and not self.groups("val"):
             self.trainer.limit_val_batches = 0  # Lightning warns of a validation loader without items
 
@@ -229,8 +249,51 @@ class PlannedData(LightningDataModule, ABC):
         shared = {"batch_size": self.batch_size, "micro_batch_tokens": self.micro_batch_tokens, "signal": self.signal}
         if isinstance(groups, GroupStream):
             return StreamItems(groups, **shared, rank=rank, ranks=ranks)
-        seed = self.seed if split == "train" else None
-        return Items(groups, self._tokens[split], self.strata(groups), **shared, seed=seed, rank=rank, ranks=ranks)
+        seed, strata = self.seed if split == "train" else None, self.strata(groups)
+        weighed = WeighedGroups(groups, self._law) if split == "train" and self._law is not None else groups
+        return Items(weighed, self._tokens[split], strata, **shared, seed=seed, rank=rank, ranks=ranks)
+
+    # ---- pair weights
+
+    @property
+    def follows_policy(self) -> bool:
+        """Whether training pairs weigh what follows from their margins under the policy."""
+        return self._law is not None and self.design.follows_policy
+
+    @property
+    def training_pairs(self) -> int:
+        """E, where a design weighs them."""
+        return 0 if self._law is None else len(self._law.pairs)
+
+    def follow(self, margin: np.ndarray) -> None:
+        """Weighs the training pairs anew, for the items that are made from now on.
+
+        Args:
+            margin: [E] of every training pair, in the order of the groups (see `PairDesign`).
+        """
+        self._law.follow(margin)
+
+    def pair_pass(self) -> Iterator[tuple[PreferenceBatch, Tensor]]:
+        """Every training pair once over all ranks, in micro-batches of this rank, as many on each, with the pairs' numbers [E].
+
+        Pairs weigh what they do by the data; the numbers of a repeat that only keeps ranks in step are -1.
+        """
+        own, groups, start = self._items("train"), self.groups("train"), self._law.pairs.start
+        items = Items(
+            groups, own.tokens, own.strata, self.batch_size, self.micro_batch_tokens, None, self.signal, own.rank, own.ranks
+        )
+        for position, item in enumerate(ItemLoader(items, self.num_workers)):
+            for part, batch in zip(items.micro_batches(position), item, strict=True):
+                numbers = np.concatenate([np.arange(start[group], start[group + 1]) for group in part.groups])
+                yield batch, torch.from_numpy(numbers if part.counted else np.full_like(numbers, -1))
+
+    def _refuse_blind(self) -> None:
+        """Raises: InputError: the design follows the policy, and no callback tells it."""
+        if self.follows_policy and not any(getattr(callback, "writes_margins", False) for callback in self.trainer.callbacks):
+            raise InputError(
+                f"data.design: {self.design.identity} reads margins under the policy, and no callback writes them; "
+                "add lit_rlhf.callbacks.PairWeights() to the trainer's callbacks"
+            )
 
     # ---- position
 
@@ -245,7 +308,8 @@ class PlannedData(LightningDataModule, ABC):
         self._handed_out = items
 
     def state_dict(self) -> dict[str, Any]:
-        return {"position": self.position} | self._plan()
+        weights = {"pair_weights": torch.from_numpy(self._law.weight.copy())} if self.follows_policy else {}
+        return {"position": self.position} | self._plan() | weights
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         self._handed_out = state["position"]
@@ -256,6 +320,8 @@ class PlannedData(LightningDataModule, ABC):
                 f"data: the checkpoint stands at item {state['position']} of another plan: {'; '.join(changed)}. "
                 "Resume with the same data, or start a new run from the checkpoint's weights"
             )
+        if self.follows_policy and "pair_weights" in state:
+            self._law.weight = state["pair_weights"].numpy()
 
     def _plan(self) -> dict[str, Any]:
         """What the items follow from; the lengths of the rows stand for the rows."""
@@ -263,4 +329,4 @@ class PlannedData(LightningDataModule, ABC):
         streamed = isinstance(train, GroupStream) or not len(train)
         rows = b"" if streamed else np.ascontiguousarray(self._tokens["train"], dtype=np.int64).tobytes()
         of_rows = {"prompts": 0 if streamed else len(train), "rows_hash": hashlib.blake2b(rows, digest_size=8).hexdigest()}
-        return {"batch_size": self.batch_size, "seed": self.seed} | of_rows
+        return {"batch_size": self.batch_size, "seed": self.seed, "design": self.design.identity} | of_rows

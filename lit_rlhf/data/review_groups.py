@@ -12,6 +12,7 @@ import numpy as np
 from lit_rlhf.data import grammar
 from lit_rlhf.data.collation import Signal
 from lit_rlhf.data.coverage import Coverage, PairGraph, coverage
+from lit_rlhf.data.designs import PairTable
 from lit_rlhf.data.identification import Identification, Scores, identification, scores_of
 from lit_rlhf.data.records import Group, Pair
 from lit_rlhf.types import PromptRecord
@@ -94,6 +95,15 @@ class ReviewGroups(Sequence[Group]):
         drawn, nodes = np.unique(self._numbers, return_inverse=True)
         rewards = self._reward[self.prompts[:, None], self.drawn]
         return scores_of(drawn // len(grammar.responses()), nodes.ravel(), rewards.ravel())
+
+    @property
+    def table(self) -> PairTable:
+        """All pairs, without making groups."""
+        chosen, rejected, probability = self.labelled(len(self))
+        rewards = self._reward[self.prompts[:, None], self.drawn]
+        gap = np.take_along_axis(rewards, chosen, axis=1) - np.take_along_axis(rewards, rejected, axis=1)
+        start = np.arange(len(self) + 1) * chosen.shape[1]
+        return PairTable(probability.ravel(), gap.ravel(), np.ones(gap.size), start, self)
 
     @property
     def _numbers(self) -> np.ndarray:

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from lit_rlhf.data import grammar
+from lit_rlhf.data.designs import Named, PairDesign, PairTable
 from lit_rlhf.data.planner import PlannedData, Split
 from lit_rlhf.data.report import DataReport, Lengths, SplitReport, sample_text
 from lit_rlhf.data.review_groups import Labels, ReviewGroups
@@ -39,6 +40,7 @@ class Reviews(PlannedData):
         labels: how reward differences become preferences.
         size: groups in an epoch.
         val_size: groups of validation, test and prediction data each.
+        design: what training pairs weigh: `uniform`, `inverse_variance`, `sampler`, or a `PairDesign`.
 
     Raises:
         InputError: an argument is out of range, or the tokenizer is not the built-in task's.
@@ -57,8 +59,9 @@ class Reviews(PlannedData):
         labels: Labels = "soft",
         size: int = 32768,
         val_size: int = 512,
+        design: PairDesign | Named = "uniform",
     ) -> None:
-        super().__init__(batch_size, micro_batch_tokens, seed, num_workers)
+        super().__init__(batch_size, micro_batch_tokens, seed, num_workers, design)
         for name, value, least in (("responses", responses, 2), ("size", size, 1), ("val_size", val_size, 0)):
             if value < least:
                 raise InputError(f"data.{name}: {value}, expected {least} or more")
@@ -92,6 +95,9 @@ class Reviews(PlannedData):
             return groups.prompts
         return groups.good if self.signal == "label" else np.zeros(len(groups))
 
+    def pair_table(self, groups: ReviewGroups) -> PairTable:
+        return groups.table
+
     @property
     def report(self) -> DataReport:
         """What was drawn, once `setup` is done."""
@@ -101,6 +107,7 @@ class Reviews(PlannedData):
             splits={split: _drawn(groups) for split, groups in self._loaded.items() if len(groups)},
             tokenizer=f"the task's own, {len(grammar.WORDS)} words and {grammar.EOS}",
             stop_set=grammar.EOS,
+            notes=() if self._law is None else (self._law.line(),),
             samples=tuple(sample_text(group, self.tokenizer) for group in self.sample_prompts(2)),
         )
 

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from lit_rlhf.data.columns import renamed
+from lit_rlhf.data.designs import PairTable
 from lit_rlhf.data.preparation import Outcome, Preparation, joined, same_prompt
 from lit_rlhf.data.records import Group, Pair, RowError
 from lit_rlhf.data.sources import Table, quiet
@@ -221,6 +222,17 @@ class StoredGroups(Sequence[Group]):
     def tokens(self) -> np.ndarray:
         """[n] unique tokens of each group."""
         return column(self.data, "prompt_length").to_numpy() + list_sums(column(self.data, "lengths"))
+
+    @property
+    def pair_table(self) -> PairTable:
+        """All pairs, without making groups."""
+        lists = {name: column(self.data, name) for name in ("probability", "gap", "pair_weight")}
+        flat = {name: values.flatten().to_numpy(zero_copy_only=False) for name, values in lists.items()}
+        sizes, gaps = (lists[name].value_lengths().to_numpy(zero_copy_only=False) for name in ("probability", "gap"))
+        gap = np.full(len(flat["probability"]), np.nan)
+        gap[np.repeat(gaps == sizes, sizes)] = flat["gap"]
+        weight = flat["pair_weight"] * np.repeat(column(self.data, "weight").to_numpy(), sizes)
+        return PairTable(flat["probability"], gap, weight, np.concatenate([[0], np.cumsum(sizes)]), self)
 
 
 def column(data: Any, name: str) -> Any:
