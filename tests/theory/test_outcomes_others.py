@@ -215,7 +215,8 @@ def test_mean_rewards_and_the_constant_of_sppo_are_such_constants():
     drawn = WORLD.rollout(WORLD.log_base.exp(), torch.arange(N)[None])
     tau, even = 0.7, WORLD.uniform
     mean = minimised(AgainstBehaviour(RA(tau, "mean_reward")), WORLD, drawn).softmax(-1)
-    assert apart(mean, rewards.with_constant(WORLD.reward, tau, float(WORLD.reward.mean()), even, WORLD.log_base)) < 1e-6
+    average = float(WORLD.reward.mean())
+    assert apart(mean, rewards.with_constant(WORLD.reward, tau, average, even, WORLD.log_base)) < 1e-6
     worth = preferences.win_rate(OWN, even)
     against = dataclasses.replace(WORLD, reward=worth).rollout(even, torch.arange(N)[None])
     half = minimised(AgainstBehaviour(RA(tau, "half")), WORLD, against).softmax(-1)
@@ -282,4 +283,5 @@ def test_xpo_is_displaced_in_proportion_to_its_bonus():
 
     assert remaining(0.0) < 1e-15
     assert remaining(2e-3) / remaining(1e-3) == pytest.approx(4, rel=0.1)
-    assert apart(preferences.exploring(FLAT.reward, tau, 0.02, log_base), log_target(FLAT.reward, tau, log_base).exp()) > 1e-3
+    moved = preferences.exploring(FLAT.reward, tau, 0.02, log_base)
+    assert apart(moved, log_target(FLAT.reward, tau, log_base).exp()) > 1e-3

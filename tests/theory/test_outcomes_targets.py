@@ -1,4 +1,4 @@
-"""Outcomes 7 to 12: which law the real heads converge to, and what it takes. Those that converge elsewhere are in `test_outcomes_others`."""
+"""Outcomes 7 to 12: which law the real heads converge to, and what it takes; `test_outcomes_others` has the others."""
 
 import dataclasses
 import math
@@ -87,7 +87,8 @@ def test_a_low_temperature_leaves_the_best_responses_as_bounded(world):
         assert abs(float(law[~best].sum()) - float(outside)) < 1e-12
         assert float(outside) <= float(boltzmann.outside_bound(world.reward, tau, world.log_base)) * (1 + 1e-12)
         rewards.append(float(law @ world.reward))
-        assert float(world.reward.max()) - rewards[-1] <= float(boltzmann.regret_bound(world.reward, tau, world.log_base))
+        regret = float(world.reward.max()) - rewards[-1]
+        assert regret <= float(boltzmann.regret_bound(world.reward, tau, world.log_base))
     assert rewards == sorted(rewards) and rewards[-1] - rewards[0] > 0.1
     assert apart(target(world, 1e-4), boltzmann.log_optimum(*given).exp()) < 1e-12
 
