@@ -25,7 +25,7 @@ class PairWeights(Callback):
 
     The margin is h = tau log[pi(y) u(y') / (pi(y') u(y))] of chosen y and rejected y', under the policy and reference as they
     stand then, without dropout; of a reward model, the difference of its scores. One pass over the training pairs
-    without gradient, about a third of an epoch. The data module keeps the weights that follow, and puts them into checkpoints.
+    without gradient. The data module keeps the weights that follow, and puts them into checkpoints.
     """
 
     writes_margins = True

@@ -1,4 +1,4 @@
-"""Pair designs: how much each training pair weighs. The pair law decides how fast PRA and RDA converge, not where to."""
+"""Pair designs: what each training pair weighs. The pair law decides how fast PRA and RDA converge, not where to."""
 
 from __future__ import annotations
 
@@ -104,8 +104,8 @@ class InverseVariance(PairDesign):
     def __call__(self, pairs: PairTable, margin: np.ndarray | None) -> np.ndarray:
         if len(certain := np.flatnonzero(np.isin(pairs.probability, (0.0, 1.0)))):
             raise InputError(
-                f"{pairs.row(certain[0])}: data.design weighs by 1 / (p (1 - p)), and the label of this and of {len(certain) - 1} more of "
-                f"{len(pairs)} pairs is 0 or 1, whose weight would be infinite. Give probabilities (data.labels=soft, where "
+                f"{pairs.row(certain[0])}: data.design weighs by 1 / (p (1 - p)), and the label of this and of "
+                f"{len(certain) - 1} more of {len(pairs)} pairs is 0 or 1, whose weight would be infinite. Give probabilities (data.labels=soft, where "
                 "responses are scored), or choose data.design=sampler, which reads no label"
             )
         return bounded(pairs.probability, self.most)
@@ -179,7 +179,7 @@ class PairLaw:
         self.follow(None)
 
     def follow(self, margin: np.ndarray | None) -> None:
-        """Weighs anew, so that the weights of all pairs together stay what they are by the data: 1 on average where those are 1.
+        """Weighs anew; all pairs together weigh what they do by the data, 1 on average where those weights are 1.
 
         Args:
             margin: [E] see `PairDesign`.
@@ -221,8 +221,9 @@ class WeighedGroups(Sequence[Group]):
     def __getitem__(self, index: int) -> Group:
         group, start = self.groups[index], self.law.pairs.start
         own = self.law.weight[start[index] : start[index + 1]].tolist()
-        pairs = (dataclasses.replace(pair, weight=pair.weight * weight) for pair, weight in zip(group.pairs, own, strict=True))
-        return dataclasses.replace(group, pairs=tuple(pairs))
+        weighed = zip(group.pairs, own, strict=True)
+        pairs = tuple(dataclasses.replace(pair, weight=pair.weight * weight) for pair, weight in weighed)
+        return dataclasses.replace(group, pairs=pairs)
 
 
 def law_of(design: PairDesign, signal: str, groups: Any, table: Callable[[Any], PairTable]) -> PairLaw | None:

@@ -13,6 +13,7 @@ _MOST = 5
 """Findings of one data set."""
 _WORTH = 0.01
 """Shares below it are in the table alone."""
+_UNBOUNDED = "the logistic loss (DPO) has no finite optimum"
 
 
 @dataclass(frozen=True)
@@ -50,20 +51,22 @@ def _of_labels(found: Identification | None, rows: int) -> Iterator[Finding]:
     single, ranked = found.single_certain, found.prompts - found.finite - found.single_certain
     if _matters(single, found.prompts):
         yield Finding(
-            f"{of}{share(single, found.prompts)} of the prompts have one pair with one certain label: the logistic loss (DPO) has no finite optimum",
+            f"{of}{share(single, found.prompts)} of the prompts have one pair with one certain label: {_UNBOUNDED}",
             "Its margin grows without end whatever tau, and nothing holds the policy to the reference; stop early, smooth "
             "the labels (model.loss.label_smoothing), give probabilities, or compare more responses to the prompt",
         )
     if _matters(ranked, found.prompts):
         yield Finding(
-            f"{of}{share(ranked, found.prompts)} of the prompts have responses that labels put above others for sure: the logistic loss (DPO) has no finite optimum",
+            f"{of}{share(ranked, found.prompts)} of the prompts have responses that labels put above others for sure: "
+            + _UNBOUNDED,
             "The win graph is not strongly connected there, and margins across its parts grow without end whatever tau; "
             "soft labels or smoothing (model.loss.label_smoothing) make every optimum finite, early stopping hides it",
         )
     if _matters(found.contradicted, found.repeated):
         yield Finding(
             f"{of}{found.repeated:,} pairs repeat, and two labels of one disagree in {found.disagreement:.0%} of the cases",
-            f"If opinions differ, this is what PRA learns from: keep it, or write the share of wins as the probability; if {_mistaken(found)}",
+            "If opinions differ, this is what PRA learns from: keep it, or write the share of wins as the probability; if "
+            + _mistaken(found),
         )
     if _matters(found.cyclic, found.prompts):
         yield Finding(
@@ -107,13 +110,12 @@ def _of_scores(found: Scores | None, rows: int) -> Iterator[Finding]:
     if _matters(found.constant, found.prompts):
         yield Finding(
             f"{of}{share(found.constant, found.prompts)} of the prompts have several responses of equal reward",
-            f"To {some} they say no more than that their log-ratios are equal; a finer reward, or harder or easier prompts, say more",
+            f"To {some} they say no more than that their log-ratios are equal; a finer reward, or harder or easier "
+            "prompts, say more",
         )
 
 
-def details(
-    labels: Identification | None, scores: Scores | None, rows: int
-) -> list[tuple[str, str]]:
+def details(labels: Identification | None, scores: Scores | None, rows: int) -> list[tuple[str, str]]:
     """Every number, for the table of the written report."""
     return [*(_label_rows(labels, rows) if labels else ()), *(_score_rows(scores, rows) if scores else ())]
 
@@ -164,7 +166,9 @@ def share(part: float, whole: float) -> str:
     ratio = part / whole if whole else 0.0
     if ratio in (0.0, 1.0):
         return f"{ratio:.0%}"
-    return "under 0.1%" if ratio < 0.001 else "over 99.9%" if ratio > 0.999 else f"{ratio:.1%}" if not 0.1 < ratio < 0.9 else f"{ratio:.0%}"
+    if not 0.001 <= ratio <= 0.999:
+        return "under 0.1%" if ratio < 0.5 else "over 99.9%"
+    return f"{ratio:.0%}" if 0.1 < ratio < 0.9 else f"{ratio:.1%}"
 
 
 def sample(read: int, rows: int) -> str:

@@ -1,4 +1,4 @@
-"""What labels and rewards identify: where the optimum is finite, where labels contradict each other, what each family sees."""
+"""What labels and rewards identify: where the optimum is finite, where labels contradict, what each family sees."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ class Identification:
     """What the labels of a pair graph say of rewards.
 
     The logistic PRA loss has a finite minimiser iff in every connected component the win graph, with an arc from a to b
-    where p(a > b) > 0, is strongly connected (L. R. Ford, "Solution of a ranking problem from binary comparisons", 1957).
+    where p(a > b) > 0, is strongly connected (Ford, "Solution of a ranking problem from binary comparisons", 1957).
     Elsewhere margins grow without end, whatever tau. Pairs of identical responses say nothing and are left out.
     """
 
@@ -106,7 +106,8 @@ def _support(ends: np.ndarray, p: np.ndarray) -> dict[str, int | tuple[int, int,
     _, place = np.unique(ends, return_inverse=True)
     place = place.reshape(ends.shape)
     compared = np.bincount(place.ravel())
-    won, lost = (np.bincount(place.ravel(), each.ravel()) for each in (np.stack([p, 1 - p], 1), np.stack([1 - p, p], 1)))
+    won = np.bincount(place.ravel(), np.stack([p, 1 - p], axis=1).ravel())
+    lost = np.bincount(place.ravel(), np.stack([1 - p, p], axis=1).ravel())
     low, middle, high = (int(x) for x in np.quantile(compared, (0, 0.5, 1), method="higher"))
     return {
         "compared": (low, middle, high), "responses": len(compared), "once": int((compared == 1).sum()),
@@ -116,7 +117,7 @@ def _support(ends: np.ndarray, p: np.ndarray) -> dict[str, int | tuple[int, int,
 
 @dataclass(frozen=True)
 class Scores:
-    """What scored responses tell each family: RA reads rewards, RDA their differences within a prompt, PRA sigma of those."""
+    """What scored responses tell each family: RA reads rewards, RDA their differences in a prompt, PRA sigma of those."""
 
     prompts: int
     responses: int
