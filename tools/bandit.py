@@ -125,6 +125,25 @@ def boltzmann(algorithm: LightningModule) -> bool:
     return there < VANISHES * max(elsewhere, 1e-3)
 
 
+def imitates(algorithm: LightningModule) -> bool:
+    """Whether what counts does not depend on the policy, which then comes to rest at its law (the best of n of a reference)."""
+    if algorithm.opponent is None or algorithm.paired:
+        return False
+    laws = [kept_law(algorithm, policy) for policy in (BASE, torch.full_like(BASE, -math.log(len(BASE))))]
+    if not torch.allclose(*laws):
+        return False
+    there, elsewhere = (own_slope(algorithm, logits, BASE, 1.0) for logits in (laws[0].log(), BASE))
+    return there < VANISHES * max(elsewhere, 1e-3)
+
+
+def kept_law(algorithm: LightningModule, policy: Tensor) -> Tensor:
+    """[5] the share of each response in what counts after the credit steps."""
+    rollout = sampled(algorithm, policy, BASE, REWARD)
+    first = is_first(rollout.sequences)
+    weight = torch.zeros_like(REWARD).index_add(0, rollout.sequences.completion_ids[first], rollout.sequence_weight)
+    return weight / weight.sum()
+
+
 def own_slope(algorithm: LightningModule, logits: Tensor, base: Tensor, tau: float) -> float:
     """The norm of the gradient by the policy's logits and the log-partition, on samples of softmax(logits)."""
     policy, head = logits.log_softmax(-1), algorithm.loss

@@ -10,9 +10,10 @@ composition does on a bandit of five responses, through its own head, credit ste
                 and to a tenth where the policy samples its own responses
     KL to mu    it vanishes at mu e^{r/tau} / Z, mu the law of the data: so must KL(pi || that law)
     KL to data  demonstrations: so must KL(pi || the law they are drawn from)
+    KL to best  what counts are the best of n responses of the reference: so must KL(pi || their law)
     residual    a reward model: so must the root mean square of score - reward (less its mean over a prompt, on pairs)
     reward      anything else, also a moving reference: the mean reward must go a fiftieth of the way to the highest, and
-                half of it where the policy samples its own responses
+                half of it where the policy samples its own responses; where a KL is steered to, the highest within it
     order       what lowers the mean reward on the bandit: so must the share of pairs whose better end gained less
 
 Exit code 0 if all of it does.
@@ -46,7 +47,7 @@ from lit_rlhf.data.collation import signal_of
 from lit_rlhf.functional.segment import segment_sum
 
 sys.path.insert(0, str(Path(__file__).parent))
-from bandit import BASE, LAW, REWARD, ascent, boltzmann, stationary  # noqa: E402
+from bandit import BASE, LAW, REWARD, ascent, boltzmann, imitates, stationary  # noqa: E402
 
 CONFIGS = Path(__file__).parents[1] / "configs"
 FALL, WAY = {False: 0.9, True: 0.1}, {False: 0.02, True: 0.5}
@@ -60,8 +61,10 @@ HIGHEST = float(np.mean([grammar.rewards(prompt).max() for prompt in grammar.PRO
 def aim(algorithm: LightningModule, labels: str) -> str:
     """What the composition must improve; one of the words above."""
     head, signal = algorithm.loss, signal_of(algorithm.needs)
+    if algorithm.samples and moves(algorithm):
+        return "reward"
     if algorithm.samples:
-        return "KL to u" if not moves(algorithm) and boltzmann(algorithm) else "reward"
+        return "KL to u" if boltzmann(algorithm) else "KL to best" if imitates(algorithm) else "reward"
     if "score" in head.needs:
         return "residual"
     if signal == "demonstration":
@@ -98,6 +101,8 @@ class State:
     reward: float = math.nan
     optimum: float = math.nan
     """The mean reward of the target."""
+    highest: float = HIGHEST
+    """The largest mean reward that there can be."""
 
 
 class FromData(ExactSummary):
@@ -107,6 +112,39 @@ class FromData(ExactSummary):
         return torch.stack([torch.from_numpy(grammar.log_law(prompt)) for prompt in grammar.PROMPTS])
 
 
+class BestOf(ExactSummary):
+    """The law of the best of n responses of the reference: F^n - F_-^n, F the share of rewards up to its own."""
+
+    def _base_measure(self, algorithm: LightningModule, logps: Tensor) -> Tensor:
+        base, n = super()._base_measure(algorithm, logps).double(), algorithm.opponent.completions
+        return torch.stack([
+            best_of(law.exp(), torch.from_numpy(grammar.rewards(prompt)), n).log() - torch.from_numpy(grammar.rewards(prompt))
+            for prompt, law in zip(grammar.PROMPTS, base, strict=True)
+        ])
+
+
+def best_of(law: Tensor, reward: Tensor, n: int) -> Tensor:
+    """[Y] the law of the response with the highest reward among n; of equal ones, each as likely as any other drawn."""
+    values, level = torch.unique(reward, return_inverse=True)
+    mass = law.new_zeros(len(values)).index_add(0, level, law)
+    up_to = mass.cumsum(0)
+    return ((up_to**n - (up_to - mass) ** n) / mass)[level] * law
+
+
+def within(algorithm: LightningModule, summary: ExactSummary) -> float:
+    """The highest mean reward: of the best responses, or of the law u e^{r/tau} / Z at the KL that is steered to."""
+    steered = [step.coefficient.target for step in algorithm.credit if isinstance(getattr(step, "coefficient", None), AdaptiveKL)]
+    if not steered:
+        return HIGHEST
+    reward = torch.stack([torch.from_numpy(grammar.rewards(prompt)) for prompt in grammar.PROMPTS])
+    base, low, high = summary._base.double(), 1e-3, 1e3
+    for _ in range(60):
+        tau = math.sqrt(low * high)
+        law = (base + reward / tau).log_softmax(-1)
+        low, high = (tau, high) if float((law.exp() * (law - base)).sum(-1).mean()) > steered[0] else (low, tau)
+    return float((law.exp() * reward).sum(-1).mean())
+
+
 def measured(algorithm: LightningModule, what: str) -> State:
     """Where the model stands."""
     if what == "residual":
@@ -114,10 +152,12 @@ def measured(algorithm: LightningModule, what: str) -> State:
     if what == "order":
         return State(disorder(algorithm), ExactSummary(1.0).measure(algorithm).reward)
     tau = target_tau(algorithm) or 1.0
-    demonstrations = what == "KL to data"
-    summary = FromData(1.0 if demonstrations else tau) if what in ("KL to data", "KL to mu") else ExactSummary(tau)
+    summaries = {"KL to data": FromData(1.0), "KL to mu": FromData(tau), "KL to best": BestOf(1.0)}
+    summary = summaries.get(what, ExactSummary(tau))
     exact = summary.measure(algorithm)
-    return State(reward=exact.reward) if what == "reward" else State(exact.kl_to_target, exact.reward, exact.optimum)
+    if what != "reward":
+        return State(exact.kl_to_target, exact.reward, exact.optimum)
+    return State(reward=exact.reward, highest=within(algorithm, summary) if algorithm.samples else HIGHEST)
 
 
 @torch.no_grad()
@@ -152,7 +192,7 @@ def improved(what: str, before: State, after: State, samples: bool = False) -> b
     """Whether what must improve has; `samples` where the policy samples its own responses."""
     if what != "reward":
         return after.distance <= FALL[samples] * before.distance
-    return after.reward - before.reward >= WAY[samples] * (HIGHEST - before.reward)
+    return after.reward - before.reward >= WAY[samples] * (after.highest - before.reward)
 
 
 # ---- the table
@@ -176,7 +216,7 @@ def converge(config: Path, updates: int | None) -> tuple[bool, str]:
     good = improved(what, before, after, algorithm.samples)
     numbers = (before.distance, after.distance, before.reward, after.reward, after.optimum)
     cells = "".join(f"{'-' if math.isnan(value) else format(value, '.3f'):>9}" for value in numbers)
-    return good, f"{config.stem:<20}{what:<12}{cells}{steps:>8}{seconds:>7.0f}s  {'yes' if good else 'NO'}"
+    return good, f"{config.stem:<30}{what:<12}{cells}{steps:>8}{seconds:>7.0f}s  {'yes' if good else 'NO'}"
 
 
 def main() -> int:
@@ -188,9 +228,9 @@ def main() -> int:
     configs = named or sorted(CONFIGS.glob("*.yaml"))
     warnings.simplefilter("ignore")
     logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
-    print(f"{'':<32}{'distance':^18}{'mean reward':^27}")
+    print(f"{'':<42}{'distance':^18}{'mean reward':^27}")
     columns = "".join(f"{name:>9}" for name in ("before", "after", "before", "after", "target"))
-    print(f"{'config':<20}{'must improve':<12}{columns}{'updates':>8}{'time':>8}  improved")
+    print(f"{'config':<30}{'must improve':<12}{columns}{'updates':>8}{'time':>8}  improved")
     verdicts = []
     for config in configs:
         good, row = converge(config, options.updates)

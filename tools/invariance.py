@@ -213,7 +213,7 @@ def compare(config: Path, items: int = 3, prompts: int = 8) -> tuple[bool, str]:
     cells = "".join(f"{logged:>11.1e}{weights:>11.1e}" for logged, weights, _ in apart)
     said = "same" if same else "DIFFERENT: " + ", ".join(sorted({place for *_, place in apart if place}))
     loss, count = whole.logged["train/loss"][-1], small.micro_batches / small.updates
-    return same, f"{config.stem:<20}{loss:>10.5f}{count:>8.1f}{cells}  {said}"
+    return same, f"{config.stem:<30}{loss:>10.5f}{count:>8.1f}{cells}  {said}"
 
 
 def main() -> int:
@@ -226,8 +226,8 @@ def main() -> int:
     configs = named or sorted(CONFIGS.glob("*.yaml"))
     quiet()
     torch.set_num_threads(1)  # before the first operation: a thread pool does not survive a fork
-    print(f"{'':<20}{'':>10}{'micro-':>7}{'several micro-batches':>22}{'two processes':>22}")
-    print(f"{'config':<20}{'loss':>10}{'batches':>8}{'logged':>10}{'weights':>11}{'logged':>11}{'weights':>11}")
+    print(f"{'':<30}{'':>10}{'micro-':>7}{'several micro-batches':>22}{'two processes':>22}")
+    print(f"{'config':<30}{'loss':>10}{'batches':>8}{'logged':>10}{'weights':>11}{'logged':>11}{'weights':>11}")
     verdicts = []
     for config in configs:
         same, row = compare(config, options.items, options.prompts)

@@ -1,7 +1,10 @@
 """What a composition must improve follows from its parts alone."""
 
+import itertools
+
 import numpy as np
 import pytest
+import torch
 from conformance.training import ROOT, fresh, tool
 
 from lit_rlhf.algorithms.online import OnlineAlgorithm
@@ -14,6 +17,7 @@ from lit_rlhf.components.reference import EMA, FrozenCopy
 from lit_rlhf.credit.groups import GroupRelative, LeaveOneOut
 from lit_rlhf.credit.kl import AdaptiveKL, KLInReward
 from lit_rlhf.credit.normalising import Whiten
+from lit_rlhf.credit.selection import KeepBest
 from lit_rlhf.credit.temporal import GAE, RewardToGo
 from lit_rlhf.data import grammar
 from lit_rlhf.data.reviews import Reviews
@@ -22,7 +26,7 @@ from lit_rlhf.losses.policy import ClippedSurrogate, Reinforce
 from lit_rlhf.losses.pra import PRA
 from lit_rlhf.losses.ra import RA
 from lit_rlhf.losses.rda import RDA, GroupVariance
-from lit_rlhf.losses.regularisers import KLPenalty, OpponentLikelihood, ValueLoss
+from lit_rlhf.losses.regularisers import NLL, KLPenalty, OpponentLikelihood, ValueLoss
 from lit_rlhf.rewards.reviews import ReviewReward
 
 converge = tool("converge")
@@ -120,3 +124,35 @@ def test_what_samples_its_own_responses_must_do_more():
     assert converge.improved("KL to u", state(1.0), state(0.1), samples=True)
     assert not converge.improved("KL to u", state(1.0), state(0.11), samples=True)
     assert not converge.improved("reward", state(reward=0.0), state(reward=0.49 * converge.HIGHEST), samples=True)
+
+
+def test_the_best_of_n_of_a_reference_is_a_law_of_its_own():
+    parts = {"reference": FrozenCopy, "opponent": FromReference(8), "group_size": 1}
+    assert on_line(NLL(), KeepBest(of="opponents"), **parts) == "KL to best"
+    assert on_line(NLL(), KeepBest(), reference=None) == "reward"  # its own samples move with it
+
+
+def test_the_law_of_the_best_of_n_by_enumeration():
+    law, reward = torch.tensor([0.3, 0.1, 0.2, 0.4], dtype=torch.float64), torch.tensor([1.0, 2.0, 1.0, 0.0])
+    expected = torch.zeros_like(law)
+    for drawn in itertools.product(range(4), repeat=3):
+        best = max(drawn, key=lambda one: reward[one])  # the first of equal ones
+        expected[best] += law[list(drawn)].prod()
+    assert torch.allclose(converge.best_of(law, reward, 3), expected)
+
+
+def test_the_highest_reward_within_a_kl_is_that_of_the_boltzmann_law_at_it():
+    made = OnlineAlgorithm(
+        Actor("lit_rlhf/reviews"), Reinforce(), ReviewReward(), credit=[KLInReward(AdaptiveKL(target=1.0)), LeaveOneOut()],
+        reference=FrozenCopy(), group_size=2,
+    )
+    made.configure_model()
+    summary = converge.ExactSummary(1.0)
+    summary.measure(made)
+    highest = converge.within(made, summary)
+    assert 0.5 < highest < converge.HIGHEST - 0.3
+    reward = torch.stack([torch.from_numpy(grammar.rewards(prompt)) for prompt in grammar.PROMPTS])
+    laws = [(summary._base.double() + reward / tau).log_softmax(-1) for tau in np.linspace(0.5, 1.5, 41)]
+    kls = [float((law.exp() * (law - summary._base)).sum(-1).mean()) for law in laws]
+    nearest = laws[int(np.argmin(np.abs(np.array(kls) - 1.0)))]
+    assert highest == pytest.approx(float((nearest.exp() * reward).sum(-1).mean()), abs=0.05)
