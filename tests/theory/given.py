@@ -1,4 +1,4 @@
-"""A world for the theory's tests: n = 6 responses of one to three tokens, random laws, labels that no reward explains."""
+"""A world for the theory's tests: n = 6 responses of one to three tokens, random laws, labels of no reward."""
 
 from __future__ import annotations
 
