@@ -49,7 +49,7 @@ def test_the_mean_reward_falls_with_the_temperature_by_the_variance(tau, world):
 
 
 def test_ties_of_the_best_share_as_the_base_measure_does():
-    reward, base = torch.tensor([1.0, 0.0, 1.0]).double(), torch.tensor([0.1, 0.6, 0.3]).double()
+    reward, base = torch.tensor([[1.0, 0.0, 1.0], [0.1, 0.6, 0.3]], dtype=torch.float64)
     assert boltzmann.log_optimum(reward, base.log()).exp().tolist() == pytest.approx([0.25, 0, 0.75])
     assert boltzmann.log_optimum(reward).exp().tolist() == pytest.approx([0.5, 0, 0.5])
 
@@ -61,8 +61,8 @@ def test_no_round_leaves_the_reference_and_many_leave_the_best():
 
 
 def test_a_response_without_mass_costs_nothing_and_distance_is_symmetric():
-    some = torch.tensor([0.5, 0.5, 0.0]).double().log()
-    even = torch.full((3,), 1 / 3).double().log()
+    some = torch.tensor([0.5, 0.5, 0.0], dtype=torch.float64).log()
+    even = torch.full((3,), 1 / 3, dtype=torch.float64).log()
     assert float(boltzmann.kl(some, even)) == pytest.approx(float(torch.tensor(1.5).log()))
     assert float(boltzmann.kl(even, some)) == torch.inf
     for one, other in ((some, even), (even, some)):

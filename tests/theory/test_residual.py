@@ -27,8 +27,8 @@ def test_laplacians_are_symmetric_and_lose_constants():
 
 
 def test_the_secant_slope_is_the_slope_where_both_agree():
-    margin = torch.tensor([0.0, 2.0, -1.0, 30.0, -3.0]).double()
-    p = torch.sigmoid(torch.tensor([0.0, 2.0 + 1e-9, 1.5, 1.0, 3.0]).double())
+    margin = torch.tensor([0.0, 2.0, -1.0, 30.0, -3.0], dtype=torch.float64)
+    p = torch.sigmoid(torch.tensor([0.0, 2.0 + 1e-9, 1.5, 1.0, 3.0], dtype=torch.float64))
     found = exact.secant(margin, p)
     assert found[:2].tolist() == pytest.approx([0.25, float(torch.sigmoid(margin[1]) * torch.sigmoid(-margin[1]))])
     assert float(found[2]) == pytest.approx(float((torch.sigmoid(margin[2]) - p[2]) / (-1.0 - 1.5)))
