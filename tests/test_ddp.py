@@ -22,7 +22,7 @@ class MeanOfMeans(PRA):
 '''
 
 
-@pytest.mark.parametrize("name", ["dpo", "kto", "ra", "bradley_terry", "ppo"])
+@pytest.mark.parametrize("name", ["dpo", "kto", "ra", "bradley_terry", "ppo_ptx"])
 def test_two_processes_and_uneven_micro_batches_equal_one(name):
     same, row = invariance.compare(CONFIGS / f"{name}.yaml")
     assert same, row

@@ -97,7 +97,8 @@ class Algorithm(LightningModule):
         self.loss, self.schedule, self.max_grad_norm, self.on_nonfinite = loss, schedule, max_grad_norm, on_nonfinite
         self.optimizer = optimizer or (lambda groups: torch.optim.AdamW(groups, lr=1e-5, weight_decay=0.0))
         self._held = (reference,)  # a tuple hides it from nn.Module: no frozen weight in checkpoints and optimizers
-        self.metrics = nn.ModuleList(default_metrics(loss) if metrics is None else metrics)
+        chosen = default_metrics(loss) if metrics is None and not self.samples else metrics
+        self.metrics = nn.ModuleList(chosen or ())
         self.recorder, self.val_recorder = Recorder(), Recorder()
         self.statistics = StepStatistics(loss.observes)
         self.items_done, self._built = 0, False
@@ -214,14 +215,12 @@ class Algorithm(LightningModule):
         """
         self.enter("forward_backward")
         optimizer, shares = self.optimizers(), {}
-        measured: tuple[LossMetric, ...] = ()
         observed = self._observed(micro_batches, remember=True)
         optimizer.zero_grad()
-        last = len(others)
-        for place, strand in enumerate((Strand(self.loss, micro_batches), *others)):
-            seen = observed if place == 0 else [None] * len(strand.micro_batches)
-            found = self._backward(strand, seen, shares, last=place == last)
-            measured = measured or found
+        for strand in others:
+            self._backward(strand, [None] * len(strand.micro_batches), shares, last=False)
+        # DDP's exchange of gradients waits for every trained weight, and other strands may leave out some, as a critic's.
+        measured = self._backward(Strand(self.loss, micro_batches), observed, shares, last=True)
         if self._step(optimizer):
             self._record_loss(shares)
         return measured
