@@ -177,3 +177,21 @@ def test_a_wrong_constant_does_no_harm_where_the_data_are_of_the_target():
     wrong = FLAT.scored(target.exp(), FLAT.reward - float(soft_value(FLAT.reward, tau, FLAT.log_base)) + 0.5)
     found = minimised(RA(tau, "none"), FLAT, wrong, THETA)
     assert float(kl(target, found.log_softmax(-1))) < 1e-12
+
+
+@temperatures
+def test_differentiating_through_the_sampler_biases_the_cross_entropy_alone(tau):
+    theta = log_target(WORLD.reward, tau, WORLD.log_base).requires_grad_()
+    pi = theta.softmax(-1)
+    own = exact.independent(pi)
+    p = exact.bradley_terry(WORLD.reward)
+    normalised = WORLD.reward - soft_value(WORLD.reward, tau, WORLD.log_base)
+    losses = {
+        "ra": expected_loss(RA(tau, "none"), theta, WORLD, WORLD.scored(pi, normalised)),
+        "rda": expected_loss(RDA(tau), theta, WORLD, WORLD.pairs(own)),
+        "pra": expected_loss(PRA(tau), theta, WORLD, WORLD.pairs(own)),
+    }
+    entropy = (own * exact.preference_loss(p.logit(), p)).sum()
+    losses["excess"] = losses["pra"] - entropy
+    slopes = {name: float(torch.autograd.grad(loss, theta, retain_graph=True)[0].norm()) for name, loss in losses.items()}
+    assert max(slopes["ra"], slopes["rda"], slopes["excess"]) < 1e-12 < 1e-3 < slopes["pra"]

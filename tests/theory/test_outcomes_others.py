@@ -225,6 +225,13 @@ def test_mean_rewards_and_the_constant_of_sppo_are_such_constants():
     assert apart(half, log_target(worth, tau).exp()) < 1 / (8 * tau)
 
 
+def test_sppo_on_given_pairs_regresses_on_win_rates():
+    tau = 0.7
+    found = minimised(PRA(tau, links.SPPO()), WORLD, WORLD.pairs(exact.independent(MU), P)).softmax(-1)
+    worth = preferences.win_rate(P, MU)
+    assert apart(found, rewards.with_constant(worth, tau, 0.5, MU, WORLD.log_base)) < 1e-6
+
+
 def test_quantiles_have_a_known_constant_that_is_that_of_infinitely_many():
     tau, even = 0.7, WORLD.uniform
     world = dataclasses.replace(WORLD, log_base=even.log())
