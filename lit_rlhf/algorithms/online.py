@@ -108,7 +108,7 @@ class OnlineAlgorithm(Algorithm):
         self.group_size, self.epochs, self.minibatches = group_size, epochs, minibatches
         self.max_iterations, self.stop_kl, self.resample = max_iterations, stop_kl, resample
         refuse_numbers(self)
-        super().__init__(actor, loss, reference, critic, metrics=kwargs.pop("metrics", None) or (), **kwargs)
+        super().__init__(actor, loss, reference, critic, **kwargs)
         self.distributions: dict[str, Tensor] = {}
         """Of the last iteration, name -> [n] on this rank: what is drawn as histograms."""
         self._apart: Tensor | None = None
@@ -147,8 +147,11 @@ class OnlineAlgorithm(Algorithm):
     def _check_parts(self) -> None:
         self.sampler.check(self.actor.model)
         self.val_sampler.check(self.actor.model)
-        self.reward.check()
-        self.pairs.check()
+        for name in ("reward", "pairs"):
+            try:
+                getattr(self, name).check()
+            except InputError as error:
+                raise InputError(f"model.{name}: {str(error).removeprefix(f'model.{name}: ')}") from error
 
     def configure_model(self) -> None:
         if self._built:

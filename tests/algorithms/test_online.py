@@ -23,6 +23,7 @@ from lit_rlhf.losses.policy import ClippedSurrogate, Reinforce
 from lit_rlhf.losses.pra import PRA
 from lit_rlhf.losses.regularisers import KLPenalty, ValueLoss
 from lit_rlhf.rewards.base import Scores
+from lit_rlhf.rewards.function import Function
 from lit_rlhf.rewards.reviews import ReviewReward
 from lit_rlhf.sampling.native import NativeSampler
 
@@ -225,3 +226,8 @@ def same(one, other):
 def test_what_cannot_work_is_refused_when_it_is_built(loss, parts, sentence):
     with pytest.raises(InputError, match=sentence):
         made(loss, **parts)
+
+
+def test_a_reward_that_cannot_be_called_is_refused_by_its_key():
+    with pytest.raises(InputError, match="^model.reward: Function length: there is no module nowhere_at_all"):
+        made(reward=Function("nowhere_at_all.length")).configure_model()

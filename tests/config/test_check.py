@@ -80,7 +80,7 @@ REFUSED = """
 --model.actor.model=3 :: expected a LanguageModel or text, found 3
 --model.actor.model.lora.rank=4.5 :: expected a whole number, found 4.5
 --model.actor=null :: expected an Actor, found null
---model=DPPO :: did you mean DPO?
+--model=DPOO :: did you mean DPO?
 --model=BradleyTerry --model.reward.model=x --model.actor.model=3 :: BradleyTerry has no argument actor
 --data.batch_sze=3 :: did you mean batch_size?
 --data.batch_size=3.0 :: expected a whole number, found 3.0
@@ -164,6 +164,13 @@ def test_nested_heads_are_checked_by_index(overrides, said):
     terms = "--model.loss.terms=[PRA,{class_path: Scaled, head: {class_path: KLPenalty}}]"
     (line,) = lines_of(overrides, [*FILE, "--model.loss=Sum", terms])
     assert said in line
+
+
+def test_arguments_of_algorithms_that_sample_are_known_too():
+    overrides = "--model.groupsize=3 --model.kl_coef=0.1 --model.batch_size=2"
+    lines = lines_of(overrides, ["--config", str(CONFIGS / "ppo.yaml")])
+    said = ("did you mean group_size?", "did you mean model.credit.0.tau?", "did you mean data.batch_size?")
+    assert len(lines) == 3 and all(any(line.endswith(end) for line in lines) for end in said)
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(CONFIGS)))
