@@ -9,14 +9,10 @@ from collections.abc import Callable, Iterator
 from typing import TypeVar
 
 from lit_rlhf.cli.ranks import is_first, is_first_of_machine, rank_name
-from lit_rlhf.errors import InputError
+from lit_rlhf.errors import InputError, RunFailed
 
 Kind = TypeVar("Kind", bound=BaseException)
 DONE, FAILED, REFUSED, INTERRUPTED, TERMINATED = 0, 1, 2, 130, 143
-
-
-class RunFailed(Exception):
-    """A failure while running whose sentence says all; no traceback is printed."""
 
 
 def ending(run: Callable[[], None]) -> int:
@@ -41,7 +37,7 @@ def _ended(run: Callable[[], None]) -> int:
             _tell(getattr(refused, "lines", None) or [str(refused)])
             return REFUSED
         if (failed := cause(error, RunFailed)) is not None:
-            _tell([str(failed)])
+            print(str(failed) if is_first() else f"{rank_name()}: {failed}", file=sys.stderr)
             return FAILED
         if cause(error, BrokenPipeError) is not None:
             return _without_reader()

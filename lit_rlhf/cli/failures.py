@@ -14,11 +14,11 @@ from typing import Any
 from lightning.pytorch import Trainer
 from lightning.pytorch.utilities.exceptions import MisconfigurationException, SIGTERMException
 
-from lit_rlhf.cli.endings import TERMINATED, RunFailed, cause
+from lit_rlhf.cli.endings import TERMINATED, cause
 from lit_rlhf.cli.ranks import is_first
 from lit_rlhf.cli.runs import Run
 from lit_rlhf.config import Composed, ConfigErrors
-from lit_rlhf.errors import InputError
+from lit_rlhf.errors import InputError, RunFailed
 
 SAID = (ValueError, OSError, ImportError, MisconfigurationException)
 """What constructors raise of what they were given; anything else is a mistake in the code and keeps its traceback."""
@@ -92,16 +92,18 @@ def explained(trainer: Trainer, data: Any, run: Run) -> Iterator[None]:
         if is_first():  # the first process kills the run when another one ends with an error
             raise KeyboardInterrupt from None
     except Exception as error:
-        known = _known(error, data)
+        known = _known(error, data, run)
         if known is None or cause(error, InputError) is not None:
             error.add_note(kept(run))
             raise
         raise known from error
 
 
-def _known(error: Exception, data: Any) -> Exception | None:
+def _known(error: Exception, data: Any, run: Run) -> Exception | None:
     """What is raised in the place of an exception that has a sentence."""
     text = _line(str(error))
+    if isinstance(error, RunFailed):
+        return RunFailed(f"{error}\n{kept(run)}")
     if isinstance(error, MemoryError) or isinstance(error, RuntimeError) and NO_MEMORY.search(text):
         tokens = getattr(data, "micro_batch_tokens", 0)
         return RunFailed(

@@ -35,7 +35,7 @@ class Function(Guarded, Reward):
 
     Raises:
         InputError: no such function, or arguments that it does not take.
-        RuntimeError: a call failed and `on_error` is raise.
+        RunFailed: a call failed and `on_error` is raise.
     """
 
     as_messages: bool = False

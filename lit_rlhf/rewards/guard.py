@@ -6,6 +6,7 @@ import dataclasses
 import json
 import math
 import numbers
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
@@ -15,7 +16,7 @@ from typing import Any, ClassVar, Literal, NoReturn
 import torch
 from torch import Tensor
 
-from lit_rlhf.errors import InputError
+from lit_rlhf.errors import InputError, RunFailed
 from lit_rlhf.rewards.calling import Caller, caller
 from lit_rlhf.rewards.naming import function_of, path_of
 from lit_rlhf.rewards.parameters import Parameters
@@ -121,7 +122,7 @@ class Guarded:
             sample: row, prompt and completion of an item, for the file of failures.
 
         Raises:
-            RuntimeError: a call failed and `on_error` is raise.
+            RunFailed: a call failed and `on_error` is raise.
         """
         found = self._tried(calls, job)
         failed = {place: found[place] for place in sorted(found) if isinstance(found[place], Failure)}
@@ -188,14 +189,20 @@ class Guarded:
     def _raise(self, failed: Mapping[int, Failure], sample: Callable[[int], dict[str, Any]]) -> NoReturn:
         place, failure = next(iter(failed.items()))
         others = f" and {len(failed) - 1} more" if len(failed) > 1 else ""
-        error = RuntimeError(
+        error = RunFailed(
             f"{self.place}: {self.path} {failure.what}, at {sample(place)['row'] or 'a row'}{others}"
             + ("" if self.failures is None else f"; the samples are in {self.failures}")
-            + "; set on_error to skip to leave such samples out, or to default"
+            + "; set on_error to skip to leave such samples out, or to default" + _where(failure)
         )
         if failure.told and failure.cause is None:
             error.add_note(failure.told)
         raise error from failure.cause
+
+
+def _where(failure: Failure) -> str:
+    """The line of the user's that raised, where one did."""
+    lines = re.findall(r'File "(.+)", line (\d+)', failure.told)
+    return f" (it was raised in {lines[-1][0]}:{lines[-1][1]})" if lines else ""
 
 
 def wrong(what: str) -> Failure:

@@ -78,7 +78,7 @@ class FunctionJudge(Guarded, Judge):
 
     Raises:
         InputError: no such function, or arguments that it does not take.
-        RuntimeError: a call failed and `on_error` is raise.
+        RunFailed: a call failed and `on_error` is raise.
     """
 
     default: float = 0.5

@@ -6,9 +6,9 @@ import sys
 
 import pytest
 
-from lit_rlhf.cli.endings import RunFailed, cause, ending
+from lit_rlhf.cli.endings import cause, ending
 from lit_rlhf.config import ConfigErrors
-from lit_rlhf.errors import InputError
+from lit_rlhf.errors import InputError, RunFailed
 
 
 def raising(error):
@@ -71,6 +71,12 @@ def test_a_mistake_is_told_once_per_machine(ranks, said, monkeypatch, capsys):
         monkeypatch.setenv(name, value)
     assert ending(raising(InputError("wrong"))) == 2
     assert capsys.readouterr().err == said
+
+
+def test_a_failure_of_one_process_is_told_by_it(monkeypatch, capsys):
+    monkeypatch.setenv("LOCAL_RANK", "1")
+    assert ending(raising(RunFailed("no memory"))) == 1
+    assert capsys.readouterr().err == "rank 1: no memory\n"
 
 
 def test_the_first_of_a_kind_is_found_along_the_causes():

@@ -6,11 +6,10 @@ import pytest
 from jsonargparse import ArgumentParser
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
 
-from lit_rlhf.cli.endings import RunFailed
 from lit_rlhf.cli.failures import explained, located, original, refused
 from lit_rlhf.cli.runs import Run
 from lit_rlhf.config import compose
-from lit_rlhf.errors import InputError
+from lit_rlhf.errors import InputError, RunFailed
 
 
 class Part:
@@ -86,6 +85,7 @@ def test_an_exception_of_ours_has_no_other_origin():
         (PermissionError(errno.EACCES, "Permission denied", "runs/x"), RunFailed, "Permission denied: runs/x"),
         (MisconfigurationException("two\nlines"), InputError, "trainer: two lines"),
         (InputError("ours"), InputError, "ours"),
+        (RunFailed("Function f raises"), RunFailed, "Function f raises\nruns/x has no checkpoint yet"),
         (RuntimeError("another"), RuntimeError, "another"),
     ],
     ids=repr,

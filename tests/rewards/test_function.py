@@ -5,6 +5,7 @@ import gc
 import json
 import math
 import os
+import re
 import signal
 
 import pytest
@@ -12,7 +13,7 @@ import torch
 from rewards import functions
 from rewards.given import response, texts
 
-from lit_rlhf.errors import InputError
+from lit_rlhf.errors import InputError, RunFailed
 from lit_rlhf.rewards.base import Reward
 from lit_rlhf.rewards.function import Function
 
@@ -141,11 +142,12 @@ def test_one_bad_sample_costs_no_other(text, policy, tmp_path):
 def test_by_default_the_run_ends_and_the_sample_is_kept(text, tmp_path):
     reward = Function("rewards.functions.bad")
     reward.write_to(tmp_path)
-    with pytest.raises(RuntimeError) as raised:
+    with pytest.raises(RunFailed) as raised:
         reward(texts("a", text))
     said = f"Function bad: rewards.functions.bad {WRONG[text]}, at rows.jsonl:2; the samples are in"
     assert str(raised.value).startswith(said)
     assert isinstance(raised.value.__cause__, ValueError) is (text == "raise")
+    assert bool(re.search(r"\(it was raised in .*functions.py:\d+\)$", str(raised.value))) is (text == "raise")
     assert json.loads((tmp_path / "failures" / "bad.jsonl").read_text())["completion"] == text
 
 
@@ -156,7 +158,7 @@ def test_by_default_the_run_ends_and_the_sample_is_kept(text, tmp_path):
 def test_a_wrong_number_of_results_fails_the_whole_call(function, sentence):
     found = Function(f"rewards.functions.{function}", on_error="skip")(texts("more", "a"))
     agree(found.total, [math.nan, math.nan])
-    with pytest.raises(RuntimeError, match=f"{sentence}, at rows.jsonl:1 and 1 more"):
+    with pytest.raises(RunFailed, match=f"{sentence}, at rows.jsonl:1 and 1 more"):
         Function(f"rewards.functions.{function}")(texts("more", "a"))
 
 
@@ -190,7 +192,7 @@ def test_a_hang_and_a_death_end_in_the_policy_and_the_others_go_on(tmp_path):
 
 
 def test_a_hang_ends_the_run_where_it_is_to():
-    with pytest.raises(RuntimeError, match="asleep did not return within 1 s, at rows.jsonl:1 and 1 more"):
+    with pytest.raises(RunFailed, match="asleep did not return within 1 s, at rows.jsonl:1 and 1 more"):
         Function("rewards.functions.asleep", timeout=1.0)(texts("a", "b"))
 
 
