@@ -32,7 +32,7 @@ def refuse_unread(credit: Sequence[CreditStep], loss: LossHead) -> None:
     """Raises: InputError: the loss reads advantages or returns that no step makes, or none of those that steps make."""
     made = frozenset().union(*(step.gives for step in credit))
     for need in sorted((loss.needs & MADE) - made):
-        raise InputError(f"model.credit: {type(loss).__name__} reads {need}, and no step makes them; add one, such as GAE")
+        raise InputError(f"model.credit: {type(_reader(loss, need)).__name__} reads {need}, and no step makes them; add one, such as GAE")
     if loss.needs & MADE:
         return
     for index, step in enumerate(credit):
@@ -43,13 +43,20 @@ def refuse_unread(credit: Sequence[CreditStep], loss: LossHead) -> None:
             )
 
 
+def _reader(loss: LossHead, need: str) -> LossHead:
+    """The head inside of sums and wrappers that reads a field."""
+    inner = loss.terms if isinstance(loss, Sum) else (loss.head,) if isinstance(loss, Wrapper) else ()
+    return next((_reader(head, need) for head in inner if need in head.needs), loss)
+
+
 def refuse_double_kl(credit: Sequence[CreditStep], loss: LossHead) -> None:
     """Raises: InputError: the KL to the reference is in the reward and in the loss."""
-    if not any(isinstance(step, KLInReward) for step in credit):
+    place = next((index for index, step in enumerate(credit) if isinstance(step, KLInReward)), None)
+    if place is None:
         return
     for head in anchored(loss):
         raise InputError(
-            f"the KL to the reference is in the reward (KLInReward) and in the loss ({type(head).__name__}), and would count "
+            f"model.credit.{place}: the KL to the reference is in the reward (KLInReward) and in the loss ({type(head).__name__}), and would count "
             "twice; keep one of them, or hide the reference from the head with Prior"
         )
 

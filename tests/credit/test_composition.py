@@ -29,7 +29,7 @@ PPO = ClippedSurrogate() + 0.5 * ValueLoss() + 0.01 * EntropyBonus()
     ids=str,
 )
 def test_a_kl_in_the_reward_and_in_the_loss_is_refused(head, named):
-    with pytest.raises(InputError, match=rf"in the reward \(KLInReward\) and in the loss \({named}\).*keep one of them"):
+    with pytest.raises(InputError, match=rf"^model.credit.1: the KL to the reference is in the reward \(KLInReward\) and in the loss \({named}\).*keep one of them"):
         refuse_double_kl([MaskTruncated(), KLInReward(), LeaveOneOut()], head)
     refuse_double_kl([MaskTruncated(), LeaveOneOut()], head)
 
@@ -66,7 +66,7 @@ def test_steps_in_an_order_that_makes_sense_are_not():
 
 
 def test_a_loss_that_reads_what_no_step_makes_or_nothing_of_what_they_make_is_refused():
-    with pytest.raises(InputError, match="model.credit: Sum reads returns, and no step makes them"):
+    with pytest.raises(InputError, match="model.credit: ValueLoss reads returns, and no step makes them"):
         refuse_unread([LeaveOneOut()], PPO)
     with pytest.raises(InputError, match=r"model.credit.1: KLInReward works on advantages, and RDA reads none"):
         refuse_unread([MaskTruncated(), KLInReward()], RDA())
