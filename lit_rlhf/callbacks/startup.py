@@ -71,7 +71,7 @@ def checks(trainer: Trainer, module: Any, item: Sequence[Batch]) -> Iterator[str
             yield reward_reloads(part, few)  # transformers writes on the first rank alone
     if module.reference is not None and trainer.global_step == 0:
         yield _reference_check(trainer, module, few)
-    if module.samples and trainer.global_step == 0:
+    if module.samples and "advantages" in module.loss.needs and module.replay is None and trainer.global_step == 0:
         yield (
             "what looks odd and is right: at the first update of an iteration every ratio is 1 and nothing is clipped, and the "
             "policy's loss is about 0 wherever advantages have mean 0; watch reward/total, train/grad_norm and train/policy_kl"
