@@ -192,10 +192,11 @@ def trained(head: LossHead, batches: list[Batch], steps: int, eta: float) -> Ten
 def test_streamed_labels_reach_the_target_and_one_fixed_label_per_pair_does_not():
     draw = torch.Generator().manual_seed(60)
     streamed = trained(PRA(1.0), [hard(WORLD, draw, 20) for _ in range(600)], 600, 2.0)
-    fixed = trained(PRA(1.0), [hard(WORLD, draw, 1)], 600, 2.0)
+    fixed = [trained(PRA(1.0), [hard(WORLD, draw, 1)], 600, 2.0) for _ in range(6)]
     reference = log_target(WORLD.reward, 1.0, WORLD.log_base)
     assert float(kl(streamed, reference)) < 5e-3
-    assert float(kl(fixed, reference)) > 0.2
+    distances = [float(kl(law, reference)) for law in fixed]
+    assert sum(distances) / len(distances) > 0.2 and min(distances) > 2e-2
 
 
 def test_labels_of_another_reward_are_a_constant_force():
