@@ -18,7 +18,7 @@ OPTIONS = {
     "--tau T": "in the place of the composition's own temperature",
     "--labels KIND": "of pairs: soft, sampled or hard (default: what the data have)",
     "--seed N": "of the problem: rewards and base law (default: 0)",
-    "--scale S": "standard deviation of its rewards (default: 1; on-line twice tau, so that the target is no single response)",
+    "--scale S": "standard deviation of its rewards (default: 1; on-line twice tau, so that no response has it all)",
     "--seconds N": "after which searches end as they are (default: 50)",
     "--out DIR": "a folder for the report, JSON, picture and TensorBoard (default: runs/targets/NAME)",
     "--key=value": "over the configuration, as in --model.loss.link=Hinge",
@@ -47,7 +47,8 @@ def main(arguments: Sequence[str]) -> None:
     folder = Path(own["out"]) if "out" in own else _folder(answer.name)
     print(text(answer))
     written(answer, folder)
-    print(f"\n{folder}: {', '.join(sorted(path.name for path in folder.iterdir()))}; {time.perf_counter() - start:.0f} s")
+    files = ", ".join(sorted(path.name for path in folder.iterdir()))
+    print(f"\n{folder}: {files}; {time.perf_counter() - start:.0f} s")
 
 
 def asked(arguments: Sequence[str]) -> tuple[dict[str, Any], list[str]]:
@@ -70,7 +71,8 @@ def asked(arguments: Sequence[str]) -> tuple[dict[str, Any], list[str]]:
         try:
             own[name] = _OWN[name](value)
         except ValueError:
-            raise InputError(f"--{name}={value}: expected {'a whole number' if _OWN[name] is int else 'a number'}") from None
+            kind = "a whole number" if _OWN[name] is int else "a number"
+            raise InputError(f"--{name}={value}: expected {kind}") from None
     for name, wrong, expected in (
         ("labels", own.get("labels", "soft") not in ("soft", "sampled", "hard"), "soft, sampled or hard"),
         ("scale", not own.get("scale", 1.0) > 0, "a positive number"),
@@ -82,7 +84,8 @@ def asked(arguments: Sequence[str]) -> tuple[dict[str, Any], list[str]]:
 
 
 def setting(
-    algorithm: Any, data: Any, labels: str | None = None, seed: int = 0, scale: float | None = None, seconds: float = 50.0
+    algorithm: Any, data: Any, labels: str | None = None, seed: int = 0, scale: float | None = None,
+    seconds: float = 50.0,
 ) -> Any:
     """What a composition is asked on.
 
@@ -93,14 +96,20 @@ def setting(
         seed: of the problem.
         scale: of its rewards.
         seconds: of the searches, from now on.
+
+    Raises:
+        InputError: the data do not have what the head reads.
     """
+    from lit_rlhf.theory.feedback import labels_of
     from lit_rlhf.theory.finding import Setting
-    from lit_rlhf.theory.laboratory import tau_of
+    from lit_rlhf.theory.laboratory import aim_of
     from lit_rlhf.theory.problem import Problem
 
-    scale = scale or (2 * tau_of(algorithm) if algorithm.samples else 0.0) or 1.0
-    kind = labels or getattr(data, "labels", None) or "sampled"
-    return Setting(Problem.drawn(seed, scale), kind, getattr(data, "responses", 4), time.perf_counter() + seconds)
+    aim = aim_of(algorithm)
+    natural = aim.tau or next(iter(aim.penalties), 0.0)
+    scale = scale or (2 * natural if algorithm.samples else 0.0) or 1.0
+    own = labels_of(algorithm, data)
+    return Setting(Problem.drawn(seed, scale), labels or own, getattr(data, "responses", 4), time.perf_counter() + seconds)
 
 
 def answered(algorithm: Any, data: Any, name: str, tau: float | None = None, **asked: Any) -> Any:
@@ -146,7 +155,8 @@ def written(answer: Any, folder: Path) -> None:
     """Every file whole or not at all."""
     from lit_rlhf.callbacks.files import replacing
     from lit_rlhf.theory.picture import picture
-    from lit_rlhf.theory.report import text, tree
+    from lit_rlhf.theory.record import tree
+    from lit_rlhf.theory.report import text
 
     folder.mkdir(parents=True, exist_ok=True)
     with replacing(folder / "target.txt") as file:

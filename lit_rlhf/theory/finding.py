@@ -1,4 +1,4 @@
-"""What a composition converges to on a problem: where its own training ends, what law that is, and what it depends on."""
+"""What a composition converges to on a problem: where its training ends, and what law that is."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from torch import Tensor
 from lit_rlhf.algorithms.base import Algorithm
 from lit_rlhf.data.collation import signal_of
 from lit_rlhf.theory.descent import Descent, Field, descend, starts
-from lit_rlhf.theory.laboratory import adapted, is_posterior, moves, set_law, tau_of
+from lit_rlhf.theory.laboratory import Aim, adapted, aim_of, moves, set_law
 from lit_rlhf.theory.loop import Course, train
 from lit_rlhf.theory.matching import Match, Relation, matched, relation
 from lit_rlhf.theory.problem import LARGEST_GROUP, Labels, Problem
@@ -21,6 +21,8 @@ STARTS = {False: 3, True: 2}
 """Off-line, and of an on-line run."""
 SAME = {"off-line": 1e-4, "exact": 5e-3, "drawn": 2e-2}
 """Total variation up to which two laws are called the same, by how they were found."""
+CORNER = 2e-3
+"""The same where the gradient jumps, and the search has stopped beside it."""
 NEAR = 1e-2
 """Nats up to which log-ratios must agree besides, where a minimiser was found."""
 
@@ -46,7 +48,7 @@ class End:
     """Where training ends, from one start."""
 
     outcome: str
-    """minimiser, unbounded, not finite or unsettled; of an on-line run `settled`, `moving` or `not finite`."""
+    """One of `descent.Outcome`; of an on-line run `settled`, `unsettled` or `not finite`."""
     log_law: Tensor | None
     """[n] log pi; None for reward models."""
     scores: Tensor | None
@@ -85,10 +87,9 @@ def group_of(algorithm: Algorithm, setting: Setting) -> int:
 
 
 def _offline(algorithm: Algorithm, setting: Setting, number: int) -> tuple[End, ...]:
-    found, torch_state = exact_field(algorithm, setting), torch.get_rng_state()
-    result = tuple(_end(found, descend(found, start, setting.deadline, setting.steps), setting) for start in starts(found, number))
-    torch.set_rng_state(torch_state)
-    return result
+    found = exact_field(algorithm, setting)
+    searches = (descend(found, start, setting.deadline, setting.steps) for start in starts(found, number))
+    return tuple(_end(found, search, setting) for search in searches)
 
 
 def _end(found: Field, descent: Descent, setting: Setting) -> End:
@@ -99,7 +100,10 @@ def _end(found: Field, descent: Descent, setting: Setting) -> End:
         with torch.no_grad():
             scores = found.algorithm.reward.score(setting.problem.sequences())
     laws = descent.laws if law is None else (*descent.laws, law)
-    return End(descent.outcome, law, scores, descent.loss, descent.flat, laws=laws, curve=descent.curve, weights=descent.weights)
+    return End(
+        descent.outcome, law, scores, descent.loss, descent.flat, laws=laws, curve=descent.curve,
+        weights=descent.weights,
+    )
 
 
 # ---- on-line
@@ -118,7 +122,8 @@ def _run(algorithm: Algorithm, setting: Setting, seed: int) -> End:
     course = train(lab, setting.updates, setting.deadline)
     torch.set_rng_state(state)
     return End(
-        _settled(course), course.law, None, error=course.error, how="exact" if course.exact else "drawn", laws=course.laws,
+        _settled(course), course.law, None, error=course.error, how="exact" if course.exact else "drawn",
+        laws=course.laws,
     )
 
 
@@ -136,8 +141,7 @@ class Finding:
     """Where a composition ends, what that is, and whether it always ends there."""
 
     setting: Setting
-    tau: float
-    posterior: bool
+    aim: Aim
     ends: tuple[End, ...]
     matches: tuple[Match, ...] = ()
     """Known laws, the composition's own target first, compared with the first end."""
@@ -146,13 +150,18 @@ class Finding:
     """What of the target is not fixed, in words."""
 
     @property
+    def tau(self) -> float:
+        """Of the target; 0 where there is none."""
+        return self.aim.tau
+
+    @property
     def end(self) -> End:
         """From the base law."""
         return self.ends[0]
 
     @property
     def apart(self) -> float:
-        """The largest total variation between ends of different starts; of scores, the largest difference but for a constant."""
+        """The largest total variation between ends; of scores, the largest difference but for a constant."""
         if self.end.log_law is None:
             scores = torch.stack([end.scores - end.scores.mean() for end in self.ends])
             return float((scores.amax(0) - scores.amin(0)).max())
@@ -162,7 +171,8 @@ class Finding:
     @property
     def tolerance(self) -> float:
         """Total variation up to which laws are called the same."""
-        return max(SAME[self.end.how], 4 * max(end.error for end in self.ends))
+        corner = CORNER if any(end.outcome == "corner" for end in self.ends) else 0.0
+        return max(SAME[self.end.how], corner, 4 * max(end.error for end in self.ends))
 
     @property
     def unique(self) -> bool:
@@ -170,9 +180,8 @@ class Finding:
         return self.apart <= self.tolerance
 
     def same(self, match: Match) -> bool:
-        """Whether it is this law: at low temperatures laws of one likely response are near each other, and log-ratios tell."""
-        exact = self.end.outcome == "minimiser" and match.ratio < math.inf
-        return match.variation <= self.tolerance and (match.ratio <= NEAR or not exact)
+        """Whether it is this law. Where one response is likely all laws are near each other, and log-ratios tell."""
+        return match.variation <= self.tolerance and (match.ratio <= NEAR or self.end.outcome != "minimiser")
 
     @property
     def is_target(self) -> bool:
@@ -195,10 +204,10 @@ class Finding:
 
 def find(algorithm: Algorithm, setting: Setting, number: int | None = None) -> Finding:
     """Trains a composition on the setting's problem and says where that ends."""
-    tau, posterior = tau_of(algorithm), is_posterior(algorithm)
-    found = Finding(setting, tau, posterior, ends(algorithm, setting, number), moves=tuple(moves(algorithm)))
+    aim = aim_of(algorithm)
+    found = Finding(setting, aim, ends(algorithm, setting, number), moves=tuple(moves(algorithm)))
     law = found.end.log_law
     if law is None or not bool(law.isfinite().all()):
         return found
-    known, line = matched(law, setting.problem, tau, posterior), relation(law, setting.problem)
+    known, line = matched(law, setting.problem, aim), relation(law, setting.problem)
     return dataclasses.replace(found, matches=known, relation=line)

@@ -1,11 +1,12 @@
-"""Any composition on an exactly solvable problem: its models, its sampler and its reward become tables; the rest is its own."""
+"""Any composition on an exactly solvable problem: models, sampler and reward become tables; the rest is its own."""
 
 from __future__ import annotations
 
 import copy
 import dataclasses
 from collections.abc import Iterator
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, Literal
 
 import torch
 from torch import nn
@@ -17,7 +18,7 @@ from lit_rlhf.components.language_model import LanguageModel
 from lit_rlhf.components.reference import AdapterOff, EMA, FrozenCopy, Reference
 from lit_rlhf.credit.kl import AdaptiveKL, KLInReward
 from lit_rlhf.errors import InputError
-from lit_rlhf.losses.base import LossHead, Prior, Scaled, Sum, Wrapper
+from lit_rlhf.losses.base import AgainstBehaviour, LossHead, Prior, Scaled, Sum, Wrapper
 from lit_rlhf.rewards.judge import RewardJudge
 from lit_rlhf.theory.sampling import TableReward, TableSampler
 from lit_rlhf.theory.tabular import TableModel
@@ -28,8 +29,8 @@ def adapted(algorithm: Algorithm, problem: Problem, by: str = "response") -> Alg
     """A copy of a composition on a problem, built; nothing of the original changes and none of its weights is read.
 
     Every language model in it becomes a table that starts at the problem's base law, and so does the reference; the
-    sampler draws from tables, the reward is the problem's. Head, credit steps, pairs, learned parts, epochs and clipping are
-    copies of its own.
+    sampler draws from tables, the reward is the problem's. Head, credit steps, pairs, learned parts, epochs and
+    clipping are copies of its own.
 
     Args:
         algorithm: from a configuration or made in Python.
@@ -121,7 +122,7 @@ def _named(part: Any) -> str:
 
 
 def tau_of(algorithm: Algorithm) -> float:
-    """The temperature that a composition aims with: of the KL in its reward, else of its loss; 0 where neither has one."""
+    """The temperature of a composition: of the KL in its reward, else of its loss; 0 where there is none."""
     steps = (step.tau for step in getattr(algorithm, "credit", ()) if isinstance(step, KLInReward) and step.tau > 0)
     return next((tau for tau in (*steps, *temperatures(algorithm.loss)) if tau > 0), 0.0)
 
@@ -133,7 +134,7 @@ def with_tau(algorithm: Algorithm, tau: float) -> Algorithm:
         InputError: no part has one, or a part refuses it.
     """
     if not tau > 0:
-        raise InputError(f"--tau={tau:g}: a temperature is a positive number; without one a composition has none to replace")
+        raise InputError(f"--tau={tau:g}: expected a positive number, as a temperature is")
     if not tau_of(algorithm):
         raise InputError(f"--tau={tau:g}: no part of {type(algorithm).__name__} has a temperature; leave it out")
     memo: dict[int, Any] = {} if getattr(algorithm, "_trainer", None) is None else {id(algorithm._trainer): None}
@@ -160,23 +161,54 @@ def _cooled(head: LossHead, tau: float) -> LossHead:
         elif isinstance(value, LossHead):
             changed[field.name] = _cooled(value, tau)
         elif isinstance(value, (tuple, list)) and any(isinstance(inner, LossHead) for inner in value):
-            changed[field.name] = tuple(_cooled(inner, tau) if isinstance(inner, LossHead) else inner for inner in value)
+            changed[field.name] = tuple(_cooled(one, tau) if isinstance(one, LossHead) else one for one in value)
     return dataclasses.replace(head, **changed) if changed else head
 
 
-def is_posterior(algorithm: Algorithm) -> bool:
-    """Whether the reference is the base measure u of its temperature's head, or of the KL in its reward."""
-    if algorithm.reference is None:
-        return False
+Form = Literal["prior", "posterior", "behaviour"]
+"""The base measure: 1, the reference, or the policy that sampled."""
+
+
+@dataclass(frozen=True)
+class Aim:
+    """What a composition would have for a target if it were Boltzmann."""
+
+    tau: float
+    """0 where it has none."""
+    form: Form
+    penalties: tuple[float, ...] = ()
+    """Coefficients of regularisers: temperatures of another kind."""
+    samples: bool = False
+    """Whether it trains on its own samples, and no data have a law."""
+
+
+def aim_of(algorithm: Algorithm) -> Aim:
+    """Temperature and form of a composition."""
+    own = tuple(coefficient for coefficient in _penalties(algorithm.loss) if coefficient > 0)
+    return Aim(tau_of(algorithm), _form(algorithm), own, algorithm.samples)
+
+
+def _form(algorithm: Algorithm) -> Form:
     kl = any(isinstance(step, KLInReward) and step.tau > 0 for step in getattr(algorithm, "credit", ()))
-    return kl or not _hidden(algorithm.loss)
+    if not kl and _wrapped(algorithm.loss, AgainstBehaviour):
+        return "behaviour"
+    hidden = algorithm.reference is None or not kl and _wrapped(algorithm.loss, Prior)
+    return "prior" if hidden else "posterior"
 
 
-def _hidden(head: LossHead) -> bool:
-    """Whether the first head with a temperature does not see the reference."""
+def _wrapped(head: LossHead, by: type[Wrapper]) -> bool:
+    """Whether the first head with a temperature is inside such a wrapper."""
     if isinstance(head, Sum):
-        return next((_hidden(term) for term in head.terms if next(temperatures(term), 0.0) > 0), False)
-    return isinstance(head, Prior) or isinstance(head, Wrapper) and _hidden(head.head)
+        return next((_wrapped(term, by) for term in head.terms if next(temperatures(term), 0.0) > 0), False)
+    return isinstance(head, by) or isinstance(head, Wrapper) and _wrapped(head.head, by)
+
+
+def _penalties(head: LossHead) -> Iterator[float]:
+    for term in head.terms if isinstance(head, Sum) else ():
+        if isinstance(term, Scaled) and term.family == "regulariser":
+            yield term.coefficient
+        else:
+            yield from _penalties(term)
 
 
 def moves(algorithm: Algorithm) -> list[str]:

@@ -1,4 +1,4 @@
-"""Where on-line training goes: the composition's own loop under a Trainer, on all groups with their probabilities or on draws."""
+"""Where on-line training goes: its own loop under a Trainer, on all groups with their probabilities or on draws."""
 
 from __future__ import annotations
 
@@ -117,14 +117,15 @@ class Groups(LightningDataModule):
 def prompts(weight: Tensor) -> Prompts:
     """The same prompt once for every weight [N]."""
     one = torch.ones(len(weight), dtype=torch.long)
-    return Prompts(one * 0, one, (PromptRecord("the prompt"),) * len(weight), torch.arange(len(weight)), weight.double())
+    records = (PromptRecord("the prompt"),) * len(weight)
+    return Prompts(one * 0, one, records, torch.arange(len(weight)), weight.double())
 
 
 class _Watch(Callback):
     """Lets the step fall, keeps the policies, and ends a run that has had its time."""
 
     def __init__(self, updates: int, deadline: float) -> None:
-        self.updates, self.deadline, self.laws, self.late = updates, deadline, [], False
+        self.updates, self.deadline, self.laws, self.late, self.made = updates, deadline, [], False, 0
 
     def on_train_batch_start(self, trainer: Trainer, pl_module: Any, batch: Any, batch_idx: int) -> None:
         share = trainer.global_step / self.updates
@@ -133,6 +134,7 @@ class _Watch(Callback):
 
     def on_train_batch_end(self, trainer: Trainer, pl_module: Any, *args: Any) -> None:
         self.laws.append(policy_of(pl_module).net.law().detach().clone())
+        self.made = trainer.global_step
         if time.perf_counter() > self.deadline:
             self.late = trainer.should_stop = True
 
@@ -140,11 +142,11 @@ class _Watch(Callback):
 def train(algorithm: OnlineAlgorithm, updates: int = UPDATES, deadline: float = math.inf) -> Course:
     """Runs an adapted composition from where its policy stands.
 
-    With every group gone through an iteration is one of infinitely many prompts: passes of `minibatches` parts are as many
-    passes over the whole.
+    With every group gone through an iteration is one of infinitely many prompts: passes of `minibatches` parts are as
+    many passes over the whole.
     """
     passes = algorithm.epochs * algorithm.minibatches
-    data = Groups(algorithm, max(1, math.ceil(updates / passes)))
+    data = Groups(algorithm, updates)
     if data.exact:
         algorithm.epochs, algorithm.minibatches, algorithm.resample = passes, 1, 0
         algorithm.pairs = BothOutcomes.of(algorithm.pairs)
@@ -158,7 +160,7 @@ def train(algorithm: OnlineAlgorithm, updates: int = UPDATES, deadline: float = 
     except FloatingPointError:
         finite = False
     laws = (start, *watch.laws)
-    made = len(watch.laws) * passes
+    made = watch.made
     if not finite:
         return Course(laws[-1], laws, data.exact, made, finite=False)
     return _course(laws, data.exact, made, not watch.late)
@@ -176,8 +178,9 @@ def _course(laws: tuple[Tensor, ...], exact: bool, updates: int, complete: bool)
 def trainer(watch: Callback, updates: int) -> Trainer:
     """One that writes nothing."""
     return Trainer(
-        accelerator="cpu", devices=1, max_steps=updates, max_epochs=1, limit_val_batches=0, logger=False, callbacks=[watch],
-        enable_checkpointing=False, enable_progress_bar=False, enable_model_summary=False, use_distributed_sampler=False,
+        accelerator="cpu", devices=1, max_steps=updates, max_epochs=1, limit_val_batches=0, logger=False,
+        callbacks=[watch], enable_checkpointing=False, enable_progress_bar=False, enable_model_summary=False,
+        use_distributed_sampler=False,
     )
 
 

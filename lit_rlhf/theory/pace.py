@@ -1,4 +1,4 @@
-"""How fast: the derivative of the expected gradient where training ends, and plain gradient descent measured against it."""
+"""How fast: the derivative of the expected gradient where training ends, and gradient descent measured against it."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ class Pace:
 def pace(field: Field, end: Tensor) -> Pace | None:
     """The rate at an end [m]; None where the derivative has no positive eigenvalue.
 
-    A head that holds a statistic constant has a derivative that is not symmetric; its symmetric part is taken for the step.
+    A head that holds a statistic constant has a derivative that is not symmetric; its symmetric part is taken.
     """
     derivative = field.derivative(end)
     values, vectors = torch.linalg.eigh((derivative + derivative.T) / 2)
@@ -52,7 +52,7 @@ def pace(field: Field, end: Tensor) -> Pace | None:
 
 
 def _measured(field: Field, end: Tensor, direction: Tensor, step: float) -> float:
-    """The mean factor per step over the run, by the length of the displacement along the direction."""
+    """The mean factor of a step, by the displacement along the direction."""
     now, share, made = end + NEAR * direction, 1.0, 0
     while made < STEPS and abs(share) > SHRUNK:
         now, made = now - step * field.at(now)[1], made + 1

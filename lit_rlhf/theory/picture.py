@@ -33,11 +33,11 @@ def picture(answer: Answer) -> Figure:
 def _title(answer: Answer) -> str:
     finding = answer.finding
     if finding.end.outcome in ("not finite", "unbounded"):
-        return f"{answer.name}: {'no finite minimiser' if finding.end.outcome == 'unbounded' else 'no finite loss'}"
+        return f"{answer.name}: no finite {'minimiser' if finding.end.outcome == 'unbounded' else 'loss'}"
     if finding.end.log_law is None:
         return f"{answer.name}: scores of a reward model"
     best = finding.best
-    return f"{answer.name}: at {best.known.symbols}" if best else f"{answer.name}: not at {finding.matches[0].known.symbols}"
+    return f"{answer.name}: {'at' if best else 'not at'} {(best or finding.matches[0]).known.symbols}"
 
 
 def _bars(axes: Axes, answer: Answer) -> None:
@@ -47,14 +47,16 @@ def _bars(axes: Axes, answer: Answer) -> None:
     if finding.end.log_law is None:
         series = {"reward r": problem.reward, "score": finding.end.scores}
     else:
-        series |= {f"target {finding.matches[0].known.symbols}": finding.matches[0].known.law} if finding.matches else {}
-        series |= {"found": finding.end.log_law.exp()}
+        aims = [match.known for match in finding.matches[:1]]
+        series |= {f"target {known.symbols}": known.law for known in aims} | {"found": finding.end.log_law.exp()}
     colours, width = ("#b0b0b0", "#e08a2e", "#2a6fb0"), 0.8 / len(series)
     colours = colours if len(series) == 3 else colours[1:]
     places = torch.arange(problem.n).double()
     for number, ((name, values), colour) in enumerate(zip(series.items(), colours, strict=False)):
-        axes.bar((places + (number - (len(series) - 1) / 2) * width).tolist(), values[order].tolist(), width, label=name, color=colour)
-    axes.set_xticks(range(problem.n), [f"{problem.names[one]}\nr={float(problem.reward[one]):.2g}" for one in order.tolist()], fontsize=9)
+        left = places + (number - (len(series) - 1) / 2) * width
+        axes.bar(left.tolist(), values[order].tolist(), width, label=name, color=colour)
+    names = [f"{problem.names[one]}\nr={float(problem.reward[one]):.2g}" for one in order.tolist()]
+    axes.set_xticks(range(problem.n), names, fontsize=9)
     axes.set_xlabel("responses, best reward first")
     axes.set_ylabel("probability" if finding.end.log_law is not None else "nats")
     if finding.end.log_law is not None and float(max(values.max() for values in series.values())) > 0.95:

@@ -1,4 +1,4 @@
-"""A world whose responses are strings of tokens with prefixes in common, and what data of every kind say of it, in expectation."""
+"""A world whose responses are strings of tokens with prefixes in common, and what data say of it, in expectation."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ Labels = Literal["soft", "sampled", "hard"]
 """Probabilities; both outcomes with their probabilities; the better one wins (1/2 where they are equal)."""
 RESPONSES = ((2,), (0, 2), (1, 0, 2), (1, 1, 2), (0, 0, 1, 2), (1, 2))
 """Token ids: two words, and 2 ends a response. They have one to four tokens."""
-LARGEST_GROUP = 6
-"""Scored responses that are gone through together: the multisets of six of six responses are 462."""
+LARGEST_GROUP = 4
+"""Scored responses that are gone through together: there are 126 multisets of four of six responses."""
 
 
 @dataclass(frozen=True)
@@ -74,8 +74,8 @@ class Problem(World):
         Args:
             signal: which feedback: as the built-in task gives it, on responses of mu.
             labels: of pairs, and of single responses, which are good with probability sigma(r - E r).
-            group: scored responses come in groups of so many draws from mu, all of which are gone through; 0 weighs each
-                response by mu.
+            group: scored responses come in groups of so many draws from mu, all of which are gone through; 0 weighs
+                each response by mu.
         """
         if signal in ("gap", "preference"):
             return self.labelled(labels)

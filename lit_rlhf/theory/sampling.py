@@ -58,11 +58,12 @@ class TableSampler(Sampler):
         states, ids = self.tree.states[tokens], self.tree.ids[tokens]
         law = None if self.processing.plain and policy_of(policy) is policy else self._law(kept, states)
         return Samples(
-            self.tree.sequences(members), acting[states, ids], plain[states, ids], torch.ones(len(flat), dtype=torch.bool), law,
+            self.tree.sequences(members), acting[states, ids], plain[states, ids],
+            torch.ones(len(flat), dtype=torch.bool), law,
         )
 
     def laws(self, sampled: Any) -> tuple[Tensor, Tensor, Tensor | None]:
-        """[width, V] log-probs of next tokens, of the policy and of what is sampled; [width, V] bool, which are kept."""
+        """[width, V] log-probs of next tokens, of the policy and of what is sampled; [width, V] bool, those kept."""
         logits = sum(weight * model.net.weight.T.log_softmax(-1) for model, weight in parts_of(sampled))
         plain = policy_of(sampled).net.weight.T.log_softmax(-1)
         scaled = logits / self.processing.temperature

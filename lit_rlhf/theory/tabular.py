@@ -1,7 +1,7 @@
 """Policies that are tables, behind the interface of a language model: a state is one-hot, and its logits are a column.
 
-Whatever is built on a language model (actor, critic, soft critic, reward model, log-partition, reference) becomes a table
-by this alone, and its code stays its own.
+Whatever is built on a language model (actor, critic, soft critic, reward model, log-partition, reference) becomes a
+table by this alone, and its code stays its own.
 """
 
 from __future__ import annotations
@@ -41,7 +41,8 @@ class Tree:
         ordered = [(), *(prefix for prefix in prefixes if prefix)]
         state = {prefix: place for place, prefix in enumerate(ordered)}
         self.inner = len(ordered)
-        if () in self.responses or any(ids in state for ids in self.responses) or len({*self.responses}) < len(self.responses):
+        twice = len({*self.responses}) < len(self.responses)
+        if twice or () in self.responses or any(ids in state for ids in self.responses):
             raise ValueError("responses are different, have a token at least, and none begins another")
         state |= {ids: self.inner + place for place, ids in enumerate(self.responses)}
         self.vocabulary = 1 + max(max(ids) for ids in self.responses)
@@ -179,7 +180,9 @@ class Letters:
         return {}
 
 
-NOWHERE = SimpleNamespace(source=None, config={}, context=None, has_tokenizer=True, tokenizer_source=None, revision=None)
+NOWHERE = SimpleNamespace(
+    source=None, config={}, context=None, has_tokenizer=True, tokenizer_source=None, revision=None,
+)
 """The origin of a table."""
 
 

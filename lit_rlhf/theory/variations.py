@@ -17,10 +17,6 @@ from lit_rlhf.theory.laboratory import tau_of, with_tau
 from lit_rlhf.theory.problem import Problem
 
 
-STEPS = 60
-"""Of the search before Newton's method."""
-
-
 @dataclass(frozen=True)
 class Variation:
     """The same question with one thing changed."""
@@ -37,7 +33,7 @@ def variations(algorithm: Algorithm, found: Finding) -> Iterator[Variation]:
         if time.perf_counter() > setting.deadline:
             return
         covers = any(word in what for word in ("without", "parts"))
-        its = find(other, dataclasses.replace(setting, steps=STEPS), number=2 if covers else 1)
+        its = find(other, setting, number=2 if covers else 1)
         yield Variation(what, its, _moved(found, its))
 
 
@@ -80,7 +76,8 @@ def other_law(problem: Problem) -> Tensor:
 def other_pairs(problem: Problem) -> Problem:
     """Pairs by a random law, every pair possible."""
     generator = torch.Generator().manual_seed(1)
-    return problem.but(pair_law=torch.rand(problem.n, problem.n, generator=generator, dtype=torch.float64).square() + 0.02)
+    drawn = torch.rand(problem.n, problem.n, generator=generator, dtype=torch.float64)
+    return problem.but(pair_law=drawn.square() + 0.02)
 
 
 def without(problem: Problem, response: int) -> Problem:

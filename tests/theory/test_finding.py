@@ -44,7 +44,7 @@ def actor():
 
 
 def setting(problem=PROBLEM, **changes):
-    return Setting(problem, **{"steps": 40} | changes)
+    return Setting(problem, **changes)
 
 
 @pytest.mark.parametrize("labels", ["soft", "sampled"])
@@ -78,10 +78,8 @@ def test_simpo_ends_at_the_margins_of_its_closed_form_on_a_pair():
 
 def test_demonstrations_are_imitated():
     found = find(Algorithm(actor(), NLL()), setting(), number=2)
-    assert found.best.known.symbols.startswith("mu e^r") or "mu" in found.best.known.symbols
-    lengths = PROBLEM.lengths
+    assert found.best.known.words.startswith("the law of the demonstrations") and found.unique
     torch.testing.assert_close(found.end.log_law, (PROBLEM.log_base + PROBLEM.reward).log_softmax(-1))
-    assert len(set(lengths.tolist())) > 1
 
 
 def test_rewards_are_learned_up_to_a_constant_or_wholly():
@@ -104,18 +102,9 @@ def test_the_target_does_not_depend_on_the_pair_law_but_on_its_coverage():
 
 
 def test_pointwise_data_may_lack_one_response_where_the_partition_is_known_and_not_two():
-    from lit_rlhf.losses.ra import RA
-    from lit_rlhf.algorithms.dro import DRO
-
-    partial = find(DRO(actor(), RA(tau=TAU, partition="none"), reference=FrozenCopy(), learned=()), setting(), number=1)
-    assert not partial.is_target
-    one, two = (find(Fixed(actor(), Known(TAU), FrozenCopy()), setting(unseen(PROBLEM, k)), number=2) for k in (1, 2))
+    one, two = (find(Algorithm(actor(), Known(TAU), FrozenCopy()), setting(unseen(PROBLEM, k)), number=2) for k in (1, 2))
     assert one.is_target and one.unique
     assert not two.unique
-
-
-class Fixed(Algorithm):
-    """An algorithm of a user's."""
 
 
 @dataclass(frozen=True)
@@ -155,9 +144,9 @@ class Endless(Broken):
         return LossOutput((Term("endless", -(batch.weight * gap).sum(), "pair"),))
 
 
-def test_a_head_without_a_number_or_an_end_is_found_out():
-    assert find(Algorithm(actor(), Broken()), setting(), number=1).end.outcome == "not finite"
-    assert find(Algorithm(actor(), Endless()), setting(), number=1).end.outcome == "unbounded"
+@pytest.mark.parametrize(("head", "outcome"), [(Broken(), "not finite"), (Endless(), "unbounded")])
+def test_a_head_without_a_number_or_an_end_is_found_out(head, outcome):
+    assert find(Algorithm(actor(), head), setting(), number=1).end.outcome == outcome
 
 
 def test_a_time_that_is_over_ends_the_search():

@@ -13,10 +13,12 @@ from lit_rlhf.algorithms.rloo import RLOO
 from lit_rlhf.components.actor import Actor
 from lit_rlhf.components.learned import LearnedTemperature
 from lit_rlhf.components.reference import EMA, FrozenCopy
+from lit_rlhf.credit.groups import LeaveOneOut
 from lit_rlhf.credit.kl import KLInReward
 from lit_rlhf.errors import InputError
 from lit_rlhf.losses.base import AgainstBehaviour, Prior
 from lit_rlhf.losses.bda import PolicyGradient
+from lit_rlhf.losses.policy import Reinforce
 from lit_rlhf.losses.pra import PRA
 from lit_rlhf.losses.rda import RDA
 from lit_rlhf.losses.regularisers import NLL, KLPenalty
@@ -49,8 +51,8 @@ def test_the_original_stays_as_it_is_and_reads_no_weight():
     assert {weight.dtype for weight in lab.parameters()} == {torch.float64}
 
 
-def test_sampler_reward_and_opponents_are_tables_and_credit_a_copy():
-    original = online(credit=[KLInReward(0.3)], loss=PolicyGradient(tau=0.0))
+def test_sampler_and_reward_are_tables_and_credit_a_copy():
+    original = online(credit=[KLInReward(0.3), LeaveOneOut()], loss=Reinforce())
     lab = adapted(original, PROBLEM)
     assert isinstance(lab.sampler, TableSampler) and isinstance(lab.reward, TableReward)
     assert lab.credit[0] is not original.credit[0] and lab.credit[0].tau == 0.3
@@ -78,7 +80,7 @@ def test_large_groups_are_drawn():
         (lambda: Algorithm(actor(), RDA(tau=0.4)), 0.4, "prior"),
         (lambda: Algorithm(actor(), Prior(PRA(tau=0.2)) + 0.1 * KLPenalty(), FrozenCopy()), 0.2, "prior"),
         (lambda: online(loss=AgainstBehaviour(RDA(tau=0.7))), 0.7, "behaviour"),
-        (lambda: RLOO(actor(), ReviewReward(), credit=[KLInReward(0.6)], reference=FrozenCopy()), 0.6, "posterior"),
+        (lambda: RLOO(actor(), ReviewReward(), credit=[KLInReward(0.6), LeaveOneOut()], reference=FrozenCopy()), 0.6, "posterior"),
         (lambda: Algorithm(actor(), NLL()), 0.0, "prior"),
     ],
 )
@@ -92,7 +94,7 @@ def test_another_temperature_reaches_every_part():
     changed = with_tau(original, 0.25)
     assert [term.tau if hasattr(term, "tau") else term.head.tau for term in changed.loss.terms] == [0.25, 0.25]
     assert tau_of(original) == 0.5
-    steered = with_tau(RLOO(actor(), ReviewReward(), credit=[KLInReward(0.6)], reference=FrozenCopy()), 0.1)
+    steered = with_tau(online(loss=Reinforce(), credit=[KLInReward(0.6), LeaveOneOut()]), 0.1)
     assert steered.credit[0].tau == 0.1
 
 
