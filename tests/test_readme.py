@@ -47,7 +47,13 @@ def elsewhere(tmp_path, monkeypatch):
     words.save_pretrained("YOUR/MODEL")
     shape = {"hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2}
     LlamaForCausalLM(LlamaConfig(vocab_size=len(words), max_position_embeddings=64, **shape)).save_pretrained("YOUR/MODEL")
+    _forget()
     yield tmp_path
+    _forget()
+
+
+def _forget() -> None:
+    """Modules of these names in other directories, and then those of this one."""
     for name in ("my_heads", "my_rewards"):
         sys.modules.pop(name, None)
 

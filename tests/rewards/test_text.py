@@ -87,7 +87,7 @@ def test_length_by_a_cosine():
     assert found.total.tolist() == pytest.approx([2, 1.5, 1, 1, -4, -3, -2, -2, -7])
     assert [part.name for part in found.parts] == ["raw", "answered"]
     assert found.parts[0].values.tolist() == [1, 1, 1, 1, 0, 0, 0, 0, 1]
-    assert reward.name == "maths" and not reward.verifiable
+    assert reward.name == "maths" and reward.verifiable
     quarter = reward([long(25, "1", answer="1")]).total.item()
     assert quarter == pytest.approx(1 + (1 + math.sqrt(0.5)) / 2)
     with pytest.raises(InputError, match="ReviewReward does not say right or wrong"):
