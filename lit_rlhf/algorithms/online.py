@@ -183,7 +183,8 @@ class OnlineAlgorithm(Algorithm):
         steps, trainer = self.trainer.max_steps, self.trainer
         epochs = math.inf if trainer.max_epochs in (None, -1) else trainer.max_epochs
         items = min(math.inf if self.max_iterations is None else self.max_iterations, epochs * self._items_of_epoch())
-        return min(math.inf if steps < 0 else steps, items * self.epochs * self.minibatches)
+        parts = min(self.minibatches, trainer.datamodule.batch_size)  # a part has a prompt at least
+        return min(math.inf if steps < 0 else steps, items * self.epochs * parts)
 
     def _items_of_epoch(self) -> float:
         self.trainer.fit_loop.setup_data()
@@ -329,9 +330,17 @@ class OnlineAlgorithm(Algorithm):
     def _states(self) -> dict[str, Any]:
         """What an iteration changes besides weights, optimizer and data position."""
         replay = None if self.replay is None else self.replay.state_dict()
-        return {"credit": [step.state_dict() for step in self.credit], "replay": replay}
+        credit = [step.state_dict() for step in self.credit]
+        return {"steps": [type(step).__name__ for step in self.credit], "credit": credit, "replay": replay}
 
     def _restore(self, states: dict[str, Any]) -> None:
+        """Raises: InputError: the checkpoint is of other credit steps."""
+        now = [type(step).__name__ for step in self.credit]
+        if (then := states.get("steps", now)) != now:
+            raise InputError(
+                f"model.credit: the checkpoint is of {then}, and this composition has {now}; resume with the same steps, or "
+                "start a new run from the weights, naming this one as its model"
+            )
         for step, state in zip(self.credit, states["credit"], strict=True):
             step.load_state_dict(state)
         if self.replay is not None and states["replay"] is not None:
@@ -360,6 +369,8 @@ def refuse_numbers(algorithm: OnlineAlgorithm) -> None:
         value = getattr(algorithm, name)
         if value is not None and value < least:
             raise InputError(f"model.{name}: {value}, expected {least} or more")
+    if algorithm.stop_kl is not None and not algorithm.stop_kl > 0:
+        raise InputError(f"model.stop_kl: {algorithm.stop_kl}, expected nats above 0, or null to make every update")
     if algorithm.resample and algorithm.group_size < 2:
         raise InputError("model.resample: the reward of a group of one never varies; set model.group_size to 2 or more")
     if algorithm.resample >= ATTEMPTS:

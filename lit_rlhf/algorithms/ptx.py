@@ -8,6 +8,7 @@ import torch
 from lightning import LightningDataModule
 
 from lit_rlhf.algorithms.base import Algorithm, Strand
+from lit_rlhf.errors import InputError
 from lit_rlhf.losses.base import LossHead
 from lit_rlhf.losses.regularisers import NLL
 
@@ -22,9 +23,14 @@ class Ptx:
         data: texts, demonstrations or whatever `loss` reads; its item n is a function of n, so nothing has to be saved.
         coefficient: of the loss.
         loss: `NLL()` when None.
+
+    Raises:
+        InputError: the coefficient is not above 0.
     """
 
     def __init__(self, data: LightningDataModule, coefficient: float = 1.0, loss: LossHead | None = None) -> None:
+        if not coefficient > 0:
+            raise InputError(f"model.ptx.coefficient: {coefficient}, expected a number above 0; leave ptx out to do without")
         self.data, self.coefficient, self.loss = data, coefficient, loss or NLL()
 
     def attach(self, algorithm: Algorithm) -> None:

@@ -190,6 +190,18 @@ def test_an_iteration_that_was_interrupted_is_done_anew(tmp_path, updates, saved
     assert whole.credit[0].tau != 0.1 and len(whole.replay.groups) == 10
 
 
+def test_a_checkpoint_of_other_credit_steps_is_refused():
+    states = made(credit=[RewardToGo(), Baseline()])._states()
+    with pytest.raises(InputError, match=r"^model.credit: the checkpoint is of \['RewardToGo', 'Baseline'\], and .* \['RewardToGo'\]; resume"):
+        made(credit=[RewardToGo()])._restore(states)
+
+
+def test_updates_are_planned_for_schedules_as_they_will_be_made():
+    algorithm = made(epochs=2, minibatches=100)
+    trainer = run(algorithm, 3)
+    assert algorithm.planned_updates() == trainer.global_step == 3 * 2 * PROMPTS
+
+
 def same(one, other):
     """Bit for bit, however deep."""
     if isinstance(one, torch.Tensor):
@@ -220,6 +232,7 @@ def same(one, other):
     (None, {"sampler": NativeSampler(temperature=0.0)}, "model.sampler.temperature: 0 always gives the likeliest completion"),
     (None, {"epochs": 0}, "model.epochs: 0, expected 1 or more"),
     (None, {"max_iterations": 0}, "model.max_iterations: 0, expected 1 or more"),
+    (None, {"stop_kl": 0.0}, "model.stop_kl: 0.0, expected nats above 0"),
     (None, {"resample": 64}, "model.resample: 64, expected less than 64"),
     (None, {"resample": 1, "group_size": 1, "credit": [RewardToGo()]}, "model.resample: the reward of a group of one never varies"),
 ])

@@ -75,6 +75,11 @@ def test_texts_that_the_loss_cannot_read_are_refused_before_any_update():
     assert algorithm.items_done == 0
 
 
+def test_a_coefficient_that_unlearns_is_refused():
+    with pytest.raises(InputError, match="^model.ptx.coefficient: -1.0, expected a number above 0"):
+        Ptx(texts(), -1.0)
+
+
 class WithoutPairs(Reviews):
     def load(self, split):
         raise InputError(f"data: no {self.signal} in these rows")
