@@ -17,13 +17,14 @@ OPTIONS = {
     "--config C": "the composition, as for fit; its models, sampler and reward become tables, and no weights are read",
     "--tau T": "in the place of the composition's own temperature",
     "--labels KIND": "of pairs: soft, sampled or hard (default: what the data have)",
+    "--policy KIND": "what the policy has a logit for: a whole response, or each token of it (default: response)",
     "--seed N": "of the problem: rewards and base law (default: 0)",
     "--scale S": "standard deviation of its rewards (default: 1; on-line twice tau, so that no response has it all)",
     "--seconds N": "after which searches end as they are (default: 50)",
     "--out DIR": "a folder for the report, JSON, picture and TensorBoard (default: runs/targets/NAME)",
     "--key=value": "over the configuration, as in --model.loss.link=Hinge",
 }
-_OWN = {"tau": float, "labels": str, "seed": int, "scale": float, "seconds": float, "out": str}
+_OWN = {"tau": float, "labels": str, "policy": str, "seed": int, "scale": float, "seconds": float, "out": str}
 
 
 def main(arguments: Sequence[str]) -> None:
@@ -75,6 +76,7 @@ def asked(arguments: Sequence[str]) -> tuple[dict[str, Any], list[str]]:
             raise InputError(f"--{name}={value}: expected {kind}") from None
     for name, wrong, expected in (
         ("labels", own.get("labels", "soft") not in ("soft", "sampled", "hard"), "soft, sampled or hard"),
+        ("policy", own.get("policy", "token") not in ("response", "token"), "response or token"),
         ("scale", not own.get("scale", 1.0) > 0, "a positive number"),
         ("seconds", not own.get("seconds", 1.0) > 0, "a positive number"),
     ):
@@ -85,7 +87,7 @@ def asked(arguments: Sequence[str]) -> tuple[dict[str, Any], list[str]]:
 
 def setting(
     algorithm: Any, data: Any, labels: str | None = None, seed: int = 0, scale: float | None = None,
-    seconds: float = 50.0,
+    policy: str = "response", seconds: float = 50.0,
 ) -> Any:
     """What a composition is asked on.
 
@@ -95,6 +97,7 @@ def setting(
         labels: of pairs.
         seed: of the problem.
         scale: of its rewards.
+        policy: what it has a logit for.
         seconds: of the searches, from now on.
 
     Raises:
@@ -109,7 +112,9 @@ def setting(
     natural = aim.tau or next(iter(aim.penalties), 0.0)
     scale = scale or (2 * natural if algorithm.samples else 0.0) or 1.0
     own = labels_of(algorithm, data)
-    return Setting(Problem.drawn(seed, scale), labels or own, getattr(data, "responses", 4), time.perf_counter() + seconds)
+    return Setting(
+        Problem.drawn(seed, scale), labels or own, getattr(data, "responses", 4), time.perf_counter() + seconds, by=policy,
+    )
 
 
 def answered(algorithm: Any, data: Any, name: str, tau: float | None = None, **asked: Any) -> Any:

@@ -10,17 +10,22 @@ import torch
 from torch import Tensor
 
 from lit_rlhf.algorithms.base import Algorithm
+from lit_rlhf.components.reference import EMA
 from lit_rlhf.data.collation import signal_of
 from lit_rlhf.theory.descent import Descent, Field, descend, starts
 from lit_rlhf.theory.laboratory import Aim, adapted, aim_of, moves, set_law
 from lit_rlhf.theory.loop import Course, train
 from lit_rlhf.theory.matching import Match, Relation, matched, relation
 from lit_rlhf.theory.problem import LARGEST_GROUP, Labels, Problem
+from lit_rlhf.theory.rounds import rounds
+from lit_rlhf.theory.tabular import By
 
 STARTS = {False: 3, True: 2}
 """Off-line, and of an on-line run."""
 SAME = {"off-line": 1e-4, "exact": 5e-3, "drawn": 2e-2}
 """Total variation up to which two laws are called the same, by how they were found."""
+ROUNDS = 4
+"""Of a reference that follows."""
 CORNER = 2e-3
 """The same where the gradient jumps, and the search has stopped beside it."""
 NEAR = 1e-2
@@ -39,6 +44,8 @@ class Setting:
     """`time.perf_counter()` by which searches end."""
     updates: int = 400
     """Of an on-line run."""
+    by: By = "response"
+    """What the policy has a logit for."""
     steps: int = 120
     """Of the search before Newton's method, off-line."""
 
@@ -77,7 +84,7 @@ def ends(algorithm: Algorithm, setting: Setting, number: int | None = None) -> t
 
 def exact_field(algorithm: Algorithm, setting: Setting) -> Field:
     """The expected gradient of an off-line composition."""
-    lab = adapted(algorithm, setting.problem)
+    lab = adapted(algorithm, setting.problem, setting.by)
     return Field(lab, setting.problem.batch(signal_of(lab.needs), setting.labels, group_of(lab, setting)))
 
 
@@ -116,7 +123,7 @@ def _online(algorithm: Algorithm, setting: Setting, number: int) -> tuple[End, .
 def _run(algorithm: Algorithm, setting: Setting, seed: int) -> End:
     state = torch.get_rng_state()
     torch.manual_seed(seed)
-    lab = adapted(algorithm, setting.problem)
+    lab = adapted(algorithm, setting.problem, setting.by)
     if seed:
         set_law(lab, setting.problem.log_base + torch.randn(setting.problem.n, dtype=torch.float64))
     course = train(lab, setting.updates, setting.deadline)
@@ -148,6 +155,8 @@ class Finding:
     relation: Relation | None = None
     moves: tuple[str, ...] = ()
     """What of the target is not fixed, in words."""
+    rounds: tuple[Tensor, ...] = field(default=(), repr=False)
+    """Where the reference follows the policy, off-line: [n] log pi of every round of search and following."""
 
     @property
     def tau(self) -> float:
@@ -206,6 +215,9 @@ def find(algorithm: Algorithm, setting: Setting, number: int | None = None) -> F
     """Trains a composition on the setting's problem and says where that ends."""
     aim = aim_of(algorithm)
     found = Finding(setting, aim, ends(algorithm, setting, number), moves=tuple(moves(algorithm)))
+    if isinstance(algorithm.reference, EMA) and not algorithm.samples:
+        laws = rounds(exact_field(algorithm, setting), setting.problem, ROUNDS, setting.deadline)
+        found = dataclasses.replace(found, rounds=laws)
     law = found.end.log_law
     if law is None or not bool(law.isfinite().all()):
         return found

@@ -21,11 +21,11 @@ from lit_rlhf.errors import InputError
 from lit_rlhf.losses.base import AgainstBehaviour, LossHead, Prior, Scaled, Sum, Wrapper
 from lit_rlhf.rewards.judge import RewardJudge
 from lit_rlhf.theory.sampling import TableReward, TableSampler
-from lit_rlhf.theory.tabular import TableModel
+from lit_rlhf.theory.tabular import By, TableModel
 from lit_rlhf.theory.problem import Problem
 
 
-def adapted(algorithm: Algorithm, problem: Problem, by: str = "response") -> Algorithm:
+def adapted(algorithm: Algorithm, problem: Problem, by: By = "response") -> Algorithm:
     """A copy of a composition on a problem, built; nothing of the original changes and none of its weights is read.
 
     Every language model in it becomes a table that starts at the problem's base law, and so does the reference; the
@@ -35,7 +35,7 @@ def adapted(algorithm: Algorithm, problem: Problem, by: str = "response") -> Alg
     Args:
         algorithm: from a configuration or made in Python.
         problem: responses, base law, reward.
-        by: the parameters of the policy, see `tabular.Table`.
+        by: what the policy has a logit for.
     """
     memo = dict(_replaced(algorithm, problem, by))
     twin = copy.deepcopy(algorithm, memo)
@@ -49,7 +49,7 @@ def adapted(algorithm: Algorithm, problem: Problem, by: str = "response") -> Alg
     return twin
 
 
-def _replaced(algorithm: Algorithm, problem: Problem, by: str) -> Iterator[tuple[int, Any]]:
+def _replaced(algorithm: Algorithm, problem: Problem, by: By) -> Iterator[tuple[int, Any]]:
     """id of a part and what stands in its place."""
     own = getattr(algorithm, "_trainer", None)
     if own is not None:

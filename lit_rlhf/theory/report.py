@@ -9,7 +9,7 @@ from lit_rlhf.algorithms.base import Algorithm
 from lit_rlhf.data.collation import signal_of
 from lit_rlhf.theory.finding import Finding, group_of
 from lit_rlhf.theory.laboratory import described
-from lit_rlhf.theory.matching import Match
+from lit_rlhf.theory.matching import Match, relation
 from lit_rlhf.theory.pace import Pace
 from lit_rlhf.theory.variations import Variation
 
@@ -116,7 +116,18 @@ def _ends(answer: Answer) -> list[str]:
         lines.append("The search had not settled when its time or its steps were over: what follows is where it stood.")
     if end.log_law is None:
         return [*lines, *_scores(finding)]
-    return [*lines, f"Where training ends: {_verdict(finding)}"]
+    first = "the first round, before the reference moves," if finding.rounds else "training"
+    return [*lines, f"Where {first} ends: {_verdict(finding)}", *_rounds(finding)]
+
+
+def _rounds(finding: Finding) -> list[str]:
+    if len(finding.rounds) < 2:
+        return []
+    best = finding.setting.problem.reward.argmax()
+    shares = ", ".join(f"{float(law.exp()[best]):.6f}" for law in finding.rounds)
+    lines = [relation(law, finding.setting.problem) for law in finding.rounds]
+    told = "; ".join(one.symbols for one in lines if one is not None)
+    return [f"  Round by round the reference follows and the target moves on: {told}. The best response has {shares}."]
 
 
 def _tendency(finding: Finding) -> str:
@@ -169,7 +180,7 @@ def _laws(answer: Answer) -> list[str]:
         columns |= {"score": end.scores}
     rows = [["response", *columns]]
     for place, name in enumerate(problem.names):
-        rows.append([name, *(f"{float(values[place]):.4f}" for values in columns.values())])
+        rows.append([name, *(f"{float(values[place]):.4g}" for values in columns.values())])
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     return ["  " + "  ".join(f"{cell:>{width}}" for cell, width in zip(row, widths, strict=True)) for row in rows]
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Sequence
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -21,6 +21,10 @@ from lit_rlhf.types import Sequences
 
 NEVER = -1e4
 """The logit of a token that begins no response: its probability is exactly 0, and so is its gradient."""
+
+
+By = Literal["response", "token"]
+"""What a table has a logit for: a whole response, or a token after each prefix."""
 
 
 class Tree:
@@ -128,10 +132,10 @@ class Table(nn.Module):
     Args:
         tree: of the responses.
         log_law: [n] where it starts.
-        by: `response`, one logit for each, or `token`, one for each token after each prefix.
+        by: what has a logit.
     """
 
-    def __init__(self, tree: Tree, log_law: Tensor, by: str = "response") -> None:
+    def __init__(self, tree: Tree, log_law: Tensor, by: By = "response") -> None:
         super().__init__()
         self.tree, self.by = tree, by
         self.logits = nn.Parameter(torch.empty(0, dtype=torch.float64))
@@ -197,7 +201,7 @@ class TableModel(LanguageModel):
 
     tokenizer = Letters()
 
-    def __init__(self, tree: Tree, log_law: Tensor, by: str = "response") -> None:
+    def __init__(self, tree: Tree, log_law: Tensor, by: By = "response") -> None:
         nn.Module.__init__(self)
         self.tree, self.log_law, self.by = tree, log_law, by
         self.origin, self.dtype_name, self.lora, self.dropout, self.dropouts = NOWHERE, None, None, False, {}

@@ -73,6 +73,7 @@ def test_the_files_are_text_numbers_and_a_picture(answer):
         (["--tau=-1"], "--tau=-1: expected a positive number"),
         (["--tau=warm"], "--tau=warm: expected a number"),
         (["--model.loss.tau=0"], "tau"),
+        (["--policy=soft"], "--policy=soft: expected response or token"),
         (["--labels=loud"], "--labels=loud: expected soft, sampled or hard"),
         (["--model.loss=Reinforce"], "which only sampled rollouts have"),
     ],

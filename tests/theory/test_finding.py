@@ -60,6 +60,16 @@ def test_rda_without_a_reference_ends_at_the_prior_target():
     torch.testing.assert_close(found.end.log_law, log_target(PROBLEM.reward, TAU))
 
 
+def test_a_policy_of_tokens_has_the_same_target_and_another_pace():
+    algorithm = DPO(actor(), PRA(tau=TAU))
+    found = find(algorithm, setting(by="token"), number=1)
+    assert found.is_target and found.end.flat == 0
+    measured = pace(exact_field(algorithm, found.setting), found.end.weights)
+    assert measured.measured == pytest.approx(measured.predicted, abs=1e-3)
+    by_response = spectrum(pra_hessian(PROBLEM.rho, bradley_terry(PROBLEM.reward), TAU))
+    assert measured.condition > 1.5 * float(by_response[-1] / by_response[0])
+
+
 def test_ipo_is_recognised_as_what_it_is():
     found = find(IPO(actor()), setting(), number=1)
     assert not found.is_target and "P(y > mu)" in found.best.known.symbols and found.best.variation < 1e-8
@@ -189,6 +199,9 @@ def test_without_a_temperature_the_best_responses_alone_are_left():
     assert found.matches[0].known.symbols == "pi^delta" and found.matches[0].variation < 0.05
 
 
-def test_a_reference_that_follows_is_told():
-    found = find(DPO(actor(), PRA(tau=TAU), EMA(decay=0.5, every=1)), setting(), number=1)
-    assert "follows" in found.moves[0]
+def test_a_reference_that_follows_takes_the_target_along():
+    """u <- u^(1/2) pi^(1/2) after every round: round k ends at u e^{(1 + k) r / (2 tau)} / Z."""
+    found = find(DPO(actor(), PRA(tau=TAU), EMA(decay=0.5, every=3)), setting(), number=1)
+    assert "follows" in found.moves[0] and len(found.rounds) == 4
+    for k, law in enumerate(found.rounds, start=1):
+        torch.testing.assert_close(law, log_target(PROBLEM.reward, 2 * TAU / (1 + k), PROBLEM.log_base))
