@@ -105,7 +105,7 @@ def setting(
     """
     from lit_rlhf.theory.feedback import labels_of
     from lit_rlhf.theory.finding import Setting
-    from lit_rlhf.theory.laboratory import aim_of
+    from lit_rlhf.theory.aims import aim_of
     from lit_rlhf.theory.problem import Problem
 
     aim = aim_of(algorithm)
@@ -131,7 +131,7 @@ def answered(algorithm: Any, data: Any, name: str, tau: float | None = None, **a
         InputError: a temperature that is none, or a composition without one to replace.
     """
     from lit_rlhf.theory.finding import find
-    from lit_rlhf.theory.laboratory import with_tau
+    from lit_rlhf.theory.aims import with_tau
     from lit_rlhf.theory.report import Answer
     from lit_rlhf.theory.variations import variations
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import time
 from dataclasses import dataclass, field
 
 import torch
@@ -12,8 +13,10 @@ from torch import Tensor
 from lit_rlhf.algorithms.base import Algorithm
 from lit_rlhf.components.reference import EMA
 from lit_rlhf.data.collation import signal_of
-from lit_rlhf.theory.descent import Descent, Field, descend, starts
-from lit_rlhf.theory.laboratory import Aim, adapted, aim_of, moves, set_law
+from lit_rlhf.theory.aims import Aim, aim_of, moves
+from lit_rlhf.theory.descent import Descent, descend
+from lit_rlhf.theory.field import Field, starts
+from lit_rlhf.theory.laboratory import adapted, set_law
 from lit_rlhf.theory.loop import Course, train
 from lit_rlhf.theory.matching import Match, Relation, matched, relation
 from lit_rlhf.theory.problem import LARGEST_GROUP, Labels, Problem
@@ -117,7 +120,12 @@ def _end(found: Field, descent: Descent, setting: Setting) -> End:
 
 
 def _online(algorithm: Algorithm, setting: Setting, number: int) -> tuple[End, ...]:
-    return tuple(_run(algorithm, setting, seed) for seed in range(number))
+    found = []
+    for seed in range(number):
+        now = time.perf_counter()
+        share = dataclasses.replace(setting, deadline=now + (setting.deadline - now) / (number - seed))
+        found.append(_run(algorithm, share, seed))
+    return tuple(found)
 
 
 def _run(algorithm: Algorithm, setting: Setting, seed: int) -> End:
@@ -169,12 +177,17 @@ class Finding:
         return self.ends[0]
 
     @property
+    def settled(self) -> tuple[End, ...]:
+        """The ends of searches that were not broken off; all of them where each was."""
+        return tuple(end for end in self.ends if end.outcome != "unsettled") or self.ends
+
+    @property
     def apart(self) -> float:
-        """The largest total variation between ends; of scores, the largest difference but for a constant."""
+        """The largest total variation between settled ends; of scores, the largest difference but for a constant."""
         if self.end.log_law is None:
-            scores = torch.stack([end.scores - end.scores.mean() for end in self.ends])
+            scores = torch.stack([end.scores - end.scores.mean() for end in self.settled])
             return float((scores.amax(0) - scores.amin(0)).max())
-        laws = torch.stack([end.log_law.exp() for end in self.ends])
+        laws = torch.stack([end.log_law.exp() for end in self.settled])
         return float(max((laws - law).abs().sum(-1).max() / 2 for law in laws))
 
     @property

@@ -12,8 +12,8 @@ from torch import Tensor
 
 from lit_rlhf.errors import InputError
 from lit_rlhf.theory import boltzmann
+from lit_rlhf.theory.aims import Aim
 from lit_rlhf.theory.closed_forms import preferences, rewards, saturating
-from lit_rlhf.theory.laboratory import Aim
 from lit_rlhf.theory.problem import Problem
 from lit_rlhf.theory.residual import bradley_terry
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from lit_rlhf.theory.descent import Field, free_directions
+from lit_rlhf.theory.field import Field, free_directions
 from lit_rlhf.theory.laboratory import policy_of
 
 STEPS, SHRUNK = 40, 1e-3

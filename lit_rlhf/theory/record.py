@@ -9,7 +9,7 @@ import torch
 
 from lit_rlhf.data.collation import signal_of
 from lit_rlhf.theory.finding import Finding
-from lit_rlhf.theory.laboratory import described
+from lit_rlhf.theory.aims import described
 from lit_rlhf.theory.matching import Match
 from lit_rlhf.theory.report import Answer
 from lit_rlhf.theory.variations import Variation

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from lit_rlhf.algorithms.base import Algorithm
 from lit_rlhf.data.collation import signal_of
 from lit_rlhf.theory.finding import Finding, group_of
-from lit_rlhf.theory.laboratory import described
+from lit_rlhf.theory.aims import described
 from lit_rlhf.theory.matching import Match, relation
 from lit_rlhf.theory.pace import Pace
 from lit_rlhf.theory.variations import Variation
@@ -189,7 +189,7 @@ def _uniqueness(answer: Answer) -> list[str]:
     finding = answer.finding
     if finding.end.outcome in ("not finite", "unbounded"):
         return []
-    number, lines = len(finding.ends), []
+    number, lines = len(finding.settled), []
     if number > 1:
         same = "the same" if finding.unique else "different ones"
         lines.append(f"Uniqueness: {number} starts end at {same} (apart by {finding.apart:.1e}).")

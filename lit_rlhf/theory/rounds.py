@@ -6,7 +6,8 @@ import torch
 from torch import Tensor
 
 from lit_rlhf.algorithms.base import Algorithm
-from lit_rlhf.theory.descent import Field, descend
+from lit_rlhf.theory.descent import descend
+from lit_rlhf.theory.field import Field
 from lit_rlhf.theory.problem import Problem
 
 MOST = 10_000

@@ -13,7 +13,7 @@ from torch import Tensor
 from lit_rlhf.algorithms.base import Algorithm
 from lit_rlhf.data.collation import signal_of
 from lit_rlhf.theory.finding import Finding, Setting, find
-from lit_rlhf.theory.laboratory import tau_of, with_tau
+from lit_rlhf.theory.aims import tau_of, with_tau
 from lit_rlhf.theory.problem import Problem
 
 

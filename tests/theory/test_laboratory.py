@@ -23,7 +23,8 @@ from lit_rlhf.losses.pra import PRA
 from lit_rlhf.losses.rda import RDA
 from lit_rlhf.losses.regularisers import NLL, KLPenalty
 from lit_rlhf.rewards.reviews import ReviewReward
-from lit_rlhf.theory.laboratory import adapted, aim_of, described, moves, tau_of, with_tau
+from lit_rlhf.theory.aims import aim_of, described, moves, tau_of, with_tau
+from lit_rlhf.theory.laboratory import adapted
 from lit_rlhf.theory.loop import Groups
 from lit_rlhf.theory.problem import Problem
 from lit_rlhf.theory.sampling import TableReward, TableSampler
