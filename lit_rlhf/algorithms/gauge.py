@@ -50,6 +50,8 @@ def aim(algorithm: OnlineAlgorithm) -> Aim | str:
         return Aim(tau, prior or algorithm.reference is None)
     if not isinstance(algorithm.pairs, RewardPairs):
         return "labels come from a judge, and the reward they stand for is not known"
+    if algorithm.loss.family == "RDA":  # gaps are those of the rewards, whatever the labels
+        return Aim(tau, prior or algorithm.reference is None)
     if algorithm.pairs.labels == "hard":
         return "hard labels of a deterministic judge have no Boltzmann target"
     return Aim(tau * algorithm.pairs.scale, prior or algorithm.reference is None)

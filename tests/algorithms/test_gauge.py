@@ -42,8 +42,9 @@ def composed(loss, credit=(), **options):
         (composed(Prior(RDA(tau=0.2))), Aim(0.2, True)),
         (composed(RDA(tau=0.2), reference=None), Aim(0.2, True)),
         (composed(PRA(tau=0.2), pairs=RewardPairs("sampled", scale=3.0)), Aim(0.2 * 3.0, False)),
+        (composed(RDA(tau=0.2), pairs=RewardPairs("hard", scale=3.0)), Aim(0.2, False)),
     ],
-    ids=["kl in the reward", "rda", "prior", "no reference", "scaled labels"],
+    ids=["kl in the reward", "rda", "prior", "no reference", "scaled labels", "gaps"],
 )
 def test_the_target_is_read_off_the_parts(algorithm, expected):
     assert aim(algorithm) == expected
