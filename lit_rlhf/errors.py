@@ -6,4 +6,4 @@ class InputError(ValueError):
 
 
 class RunFailed(RuntimeError):
-    """A failure while running that needs no traceback, as of a function of the user's. The command line turns it into exit code 1."""
+    """A failure while running whose sentence says all, as of a user's function. The command line turns it into exit code 1."""

@@ -7,6 +7,7 @@ import json
 import math
 import numbers
 import re
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
@@ -79,6 +80,7 @@ class Guarded:
         self.path, self.name = path, self.name or path.rpartition(".")[2]
         self.place = f"{type(self).__name__} {self.name}"
         self._call: Caller | None = None
+        self._warned = False
         for name, value, least in (("retries", self.retries, 0), ("workers", self.workers, 0)):
             if value < least:
                 raise InputError(f"{self.place}: {name} is {value}, expected {least} or more")
@@ -130,6 +132,9 @@ class Guarded:
             self._write(failed, sample)
         if failed and self.on_error == "raise":
             self._raise(failed, sample)
+        if failed and not self._warned:
+            self._warned = True
+            warnings.warn(f"{self._told(failed, sample)}; on_error={self.on_error} (said once)", stacklevel=2)
         instead = self.default if self.on_error == "default" else math.nan
         found |= dict.fromkeys(failed, instead)
         values = [math.nan if found[place] is None else found[place] for place in range(len(found))]
@@ -186,13 +191,18 @@ class Guarded:
         with path.open("a", encoding="utf-8") as file:
             file.write("".join(json.dumps(line, ensure_ascii=False, default=str) + "\n" for line in lines))
 
-    def _raise(self, failed: Mapping[int, Failure], sample: Callable[[int], dict[str, Any]]) -> NoReturn:
+    def _told(self, failed: Mapping[int, Failure], sample: Callable[[int], dict[str, Any]]) -> str:
+        """What the first of them did, where, and how many others there are."""
         place, failure = next(iter(failed.items()))
         others = f" and {len(failed) - 1} more" if len(failed) > 1 else ""
+        kept = "" if self.failures is None else f"; the samples are in {self.failures}"
+        return f"{self.place}: {self.path} {failure.what}, at {sample(place)['row'] or 'a row'}{others}{kept}"
+
+    def _raise(self, failed: Mapping[int, Failure], sample: Callable[[int], dict[str, Any]]) -> NoReturn:
+        failure = next(iter(failed.values()))
         error = RunFailed(
-            f"{self.place}: {self.path} {failure.what}, at {sample(place)['row'] or 'a row'}{others}"
-            + ("" if self.failures is None else f"; the samples are in {self.failures}")
-            + "; set on_error to skip to leave such samples out, or to default" + _where(failure)
+            f"{self._told(failed, sample)}; set on_error to skip to leave such samples out, or to default"
+            + _where(failure)
         )
         if failure.told and failure.cause is None:
             error.add_note(failure.told)

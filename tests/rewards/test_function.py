@@ -7,6 +7,7 @@ import math
 import os
 import re
 import signal
+import warnings
 
 import pytest
 import torch
@@ -136,6 +137,15 @@ def test_one_bad_sample_costs_no_other(text, policy, tmp_path):
         "function": "rewards.functions.bad", "row": "rows.jsonl:2", "prompt": "why?", "completion": text,
         "error": WRONG[text],
     }
+
+
+def test_what_is_left_out_is_told_once():
+    reward = Function("rewards.functions.bad", on_error="skip")
+    with pytest.warns(UserWarning, match=r"bad raised ValueError: no such word, at rows.jsonl:2; on_error=skip \(said once\)"):
+        reward(texts("a", "raise"))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        reward(texts("a", "raise"))
 
 
 @pytest.mark.parametrize("text", WRONG)
