@@ -140,6 +140,13 @@ class OnlineAlgorithm(Algorithm):
 
     # ---- set-up
 
+    def setup(self, stage: str) -> None:
+        super().setup(stage)
+        if stage == "predict":
+            raise InputError(
+                "predict scores given completions, and this algorithm samples its own: use `evaluate RUN`, which writes them"
+            )
+
     def check(self, data: LightningDataModule) -> None:
         super().check(data)
         self._check_parts()
@@ -319,11 +326,6 @@ class OnlineAlgorithm(Algorithm):
             evaluate(self, item[0])
 
     test_step = validation_step
-
-    def predict_step(self, item: tuple[Prompts], index: int) -> Any:
-        raise InputError(
-            "predict scores given completions, and this algorithm samples its own: use `evaluate RUN`, which writes them"
-        )
 
     # ---- checkpoints
 
