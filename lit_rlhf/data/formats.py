@@ -212,7 +212,10 @@ def _messages(row: Mapping[str, Any]) -> _Read:
         raise RowError(f"column messages: found {kind(messages)}, expected a list of messages with role and content")
     first = next((index for index, message in enumerate(messages) if is_trained(message)), None)
     if first is None:
-        raise RowError("column messages: there is no turn of the assistant with a weight above 0")
+        raise RowError(
+            "column messages: there is no turn of the assistant with a weight above 0; where the policy is to answer the "
+            "conversations, write data.columns={prompt: messages}"
+        )
     return messages[:first], (Completion(messages[first:]),), ()
 
 
