@@ -10,6 +10,10 @@ from types import FrameType
 from lightning.pytorch.utilities import rank_zero_only
 
 
+WHOLE = "this update, or this iteration's updates where it samples"
+"""What is finished first: the resumed run goes on at an item of the data."""
+
+
 class Interrupt:
     """The first Ctrl-C is remembered in `asked`, the second stops at once."""
 
@@ -37,4 +41,4 @@ class Interrupt:
             raise KeyboardInterrupt
         self.asked = True
         if rank_zero_only.rank == 0:
-            print("\nStopping after this update, with a checkpoint. Press Ctrl-C again to stop at once.", file=sys.stderr)
+            print(f"\nStopping after {WHOLE}, with a checkpoint. Press Ctrl-C again to stop at once.", file=sys.stderr)
