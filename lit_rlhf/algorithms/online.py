@@ -184,6 +184,8 @@ class OnlineAlgorithm(Algorithm):
         if self.trainer.is_global_zero:
             print(f"  sampler: {self.sampler.describe(self.actor.model)}")
             print(f"  in validation: {self.val_sampler.describe(self.actor.model)}")
+            most = self.epochs * self.minibatches
+            print(f"  iteration: up to {most} updates; trainer.max_steps counts updates, trainer.val_check_interval iterations")
             print(f"  gauge: {gauge_line(self)}")
 
     def planned_updates(self) -> float:
