@@ -216,12 +216,14 @@ class Finding:
         return next((match for match in self.matches if self.same(match)), None)
 
     @property
-    def divergence(self) -> tuple[float, ...]:
-        """KL(pi || target) on the way, in nats."""
+    def distance(self) -> tuple[float, ...]:
+        """KL(pi || target) on the way, in nats; total variation where the target lacks responses."""
         if not self.matches:
             return ()
-        goal = self.matches[0].known.law.clamp_min(1e-300).log()
-        return tuple(max(0.0, float((law.exp() * (law.clamp_min(-745) - goal)).sum())) for law in self.end.laws)
+        goal = self.matches[0].known.law
+        if not bool((goal > 0).all()):
+            return tuple(float((law.exp() - goal).abs().sum() / 2) for law in self.end.laws)
+        return tuple(max(0.0, float((law.exp() * (law - goal.log())).nansum())) for law in self.end.laws)
 
 
 def find(algorithm: Algorithm, setting: Setting, number: int | None = None) -> Finding:

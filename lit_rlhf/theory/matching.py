@@ -41,7 +41,7 @@ class Match:
     variation: float
     """sum |pi - q| / 2"""
     divergence: float
-    """KL(pi || q) in nats."""
+    """KL(pi || q) in nats; infinite where pi has responses that q has not."""
     ratio: float
     """max |log(pi/q)| in nats; infinite where q has responses of no probability."""
 
@@ -146,7 +146,7 @@ def matched(law: Tensor, problem: Problem, aim: Aim) -> tuple[Match, ...]:
 
 def _match(law: Tensor, known: Known) -> Match:
     pi, q = law.exp(), known.law
-    apart = torch.where(pi > 0, pi * (law.clamp_min(-745) - q.clamp_min(1e-300).log()), 0.0)
+    apart = torch.where(pi > 0, pi * (law - q.log()), 0.0)
     ratio = float((law - q.log()).abs().max()) if bool((q > 0).all()) else torch.inf
     return Match(known, float((pi - q).abs().sum() / 2), max(0.0, float(apart.sum())), ratio)
 

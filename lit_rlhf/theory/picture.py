@@ -68,10 +68,10 @@ def _bars(axes: Axes, answer: Answer) -> None:
 
 def _curve(axes: Axes, answer: Answer) -> None:
     finding = answer.finding
-    distance = [value for value in finding.divergence]
-    if distance:
-        axes.semilogy([max(value, 1e-16) for value in distance], color="#2a6fb0")
-        axes.set_ylabel("KL(pi || target), nats")
+    if finding.distance:
+        whole = bool((finding.matches[0].known.law > 0).all())
+        axes.semilogy([max(value, 1e-16) for value in finding.distance], color="#2a6fb0")
+        axes.set_ylabel("KL(pi || target), nats" if whole else "total variation to the target")
     elif finding.end.curve:
         axes.plot(finding.end.curve, color="#2a6fb0")
         axes.set_ylabel("expected loss")

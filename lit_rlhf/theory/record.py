@@ -28,7 +28,7 @@ def tree(answer: Answer) -> dict[str, Any]:
         "matches": [_match(one) for one in finding.matches],
         "relation": None if finding.relation is None else finding.relation.symbols,
         "rounds": [law.exp() for law in finding.rounds],
-        "variations": [_variation(one) for one in answer.variations], "divergence": finding.divergence,
+        "variations": [_variation(one) for one in answer.variations], "distance": finding.distance,
     })
 
 

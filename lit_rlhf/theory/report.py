@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import textwrap
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -150,7 +151,8 @@ def _scores(finding: Finding) -> list[str]:
 
 def _verdict(finding: Finding) -> str:
     first, best = finding.matches[0], finding.best
-    near = f"TV {first.variation:.1e}, KL {first.divergence:.1e} nats"
+    near = f"TV {first.variation:.1e}"
+    near += f", KL {first.divergence:.1e} nats" if first.divergence < math.inf else ""
     if finding.is_target:
         return f"at pi^tau = {first.known.symbols} ({near})."
     if best is first:

@@ -60,7 +60,7 @@ def test_the_files_are_text_numbers_and_a_picture(answer):
     _, folder, text = answer
     found = json.loads((folder / "target.json").read_text())
     assert found["is_target"] and found["unique"] and found["tau"] == 0.5 and found["form"] == "posterior"
-    assert sum(found["law"]) == pytest.approx(1) and found["divergence"][-1] < 1e-10
+    assert sum(found["law"]) == pytest.approx(1) and found["distance"][-1] < 1e-10
     assert (folder / "target.txt").read_text().strip() in text
     assert (folder / "target.png").read_bytes().startswith(b"\x89PNG")
     assert len(list(folder.glob("events.out.tfevents.*"))) == 1 and not list(folder.glob(".*"))
