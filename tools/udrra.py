@@ -161,10 +161,11 @@ def _rewards() -> torch.Tensor:
     return torch.stack([torch.from_numpy(grammar.rewards(prompt)) for prompt in grammar.PROMPTS])
 
 
-def frontier(steps: int | None = None, taus: tuple[float, ...] = TAUS) -> dict[str, Any]:
+def frontier(names: Sequence[str] = tuple(FRONTIER), steps: int | None = None, taus: Sequence[float] = TAUS) -> dict[str, Any]:
     """(reward, KL to the reference) of every algorithm at every tau, and of the targets."""
-    points: dict[str, Any] = {name: [] for name in FRONTIER}
-    for name, (recipe, *changes) in FRONTIER.items():
+    points: dict[str, Any] = {name: [] for name in names}
+    for name in names:
+        recipe, *changes = FRONTIER[name]
         for tau in taus:
             algorithm = trained(RECIPES / f"{recipe}.yaml", f"--vars.tau={tau}", *changes, steps=steps)
             reward, distance = _Laws(tau).place(algorithm)

@@ -36,6 +36,14 @@ def test_a_run_is_measured_on_its_way_with_its_gauge():
     assert course.reward[0] < course.reward[2] and course.seconds > 0
 
 
+def test_a_place_on_the_frontier_is_on_or_below_the_curve_of_targets(monkeypatch):
+    monkeypatch.setitem(udrra.FRONTIER, "DPO", (*udrra.FRONTIER["DPO"], "--data.batch_size=4", "--model.optimizer.lr=0.0003"))
+    found = udrra.frontier(["DPO"], steps=2, taus=[0.5])
+    (point,) = found["points"]["DPO"]
+    above = [at["reward"] for at in found["targets"] if at["kl"] >= point["kl"]]
+    assert point["tau"] == 0.5 and 1e-4 < point["kl"] < 0.5 and point["reward"] <= min(above)
+
+
 def test_the_curve_of_targets_rises_with_the_distance():
     curve = udrra.targets()
     assert all(far["kl"] > near["kl"] and far["reward"] > near["reward"] for near, far in zip(curve[1:], curve[:-1], strict=True))
