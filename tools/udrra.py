@@ -3,7 +3,7 @@
     python tools/udrra.py families|rates|labels|frontier [--out DIR]
 
     families  the four recipes of configs/recipes/udrra, with KL(pi || pi^tau) on the way, and the gauge beside it
-    frontier  mean reward against KL(pi || u) of DPO, PRA, RDA, RA and PPO at several tau, and the laws pi^tau themselves
+    frontier  mean reward against KL(pi || u) of DPO, PRA, RDA, RA and PPO at several tau, and the laws pi^tau
     rates     what tau, labels and pairs do to the pace of gradient descent on exact losses
     labels    DPO on streamed labels, on one fixed label per pair, and on pairs that do not connect the responses
 
@@ -128,8 +128,8 @@ def families(names: Sequence[str] = FAMILIES, steps: int | None = None, every: i
 def _row(name: str, course: dict[str, Any]) -> str:
     first, last, best = course["reward"]
     return (
-        f"| {name} | {course['updates'][-1]} | {course['kl'][0]:.3f} | {course['kl'][-1]:.5f} | {first:.3f} | {last:.3f} "
-        f"| {best:.3f} | {course['seconds']:.0f} s |"
+        f"| {name} | {course['updates'][-1]} | {course['kl'][0]:.3f} | {course['kl'][-1]:.5f} "
+        f"| {first:.3f} | {last:.3f} | {best:.3f} | {course['seconds']:.0f} s |"
     )
 
 
@@ -139,7 +139,8 @@ def draw_families(figure: Any, numbers: dict[str, Any]) -> None:
     for (name, course), colour in zip(numbers["courses"].items(), tables.COLOURS, strict=False):
         axes.semilogy(course["updates"], course["kl"], color=colour, label=f"{name}, exact")
         if course["gauge"]:
-            axes.semilogy(range(len(course["gauge"])), course["gauge"], ".", ms=3, alpha=0.5, color=colour, label=f"{name}, gauge")
+            items = range(len(course["gauge"]))
+            axes.semilogy(items, course["gauge"], ".", ms=3, alpha=0.5, color=colour, label=f"{name}, gauge")
     axes.set(xlabel="updates", ylabel="KL(pi || pi^tau), nats", title="Four families, one target: the built-in task")
     axes.legend()
 
@@ -161,7 +162,9 @@ def _rewards() -> torch.Tensor:
     return torch.stack([torch.from_numpy(grammar.rewards(prompt)) for prompt in grammar.PROMPTS])
 
 
-def frontier(names: Sequence[str] = tuple(FRONTIER), steps: int | None = None, taus: Sequence[float] = TAUS) -> dict[str, Any]:
+def frontier(
+    names: Sequence[str] = tuple(FRONTIER), steps: int | None = None, taus: Sequence[float] = TAUS
+) -> dict[str, Any]:
     """(reward, KL to the reference) of every algorithm at every tau, and of the targets."""
     points: dict[str, Any] = {name: [] for name in names}
     for name in names:
@@ -191,7 +194,8 @@ def draw_frontier(figure: Any, numbers: dict[str, Any]) -> None:
     curve = numbers["targets"]
     axes.plot([at["kl"] for at in curve], [at["reward"] for at in curve], color="#b0b0b0", label="pi^tau")
     for (name, points), colour, marker in zip(numbers["points"].items(), tables.COLOURS, "osv^D", strict=False):
-        axes.plot([at["kl"] for at in points], [at["reward"] for at in points], marker, color=colour, label=name, alpha=0.7)
+        places = [at["kl"] for at in points], [at["reward"] for at in points]
+        axes.plot(*places, marker, color=colour, label=name, alpha=0.7)
     axes.set(xlabel="KL(pi || u), nats", ylabel="mean reward", title="Reward against distance")
     axes.legend()
 

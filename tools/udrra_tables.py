@@ -88,7 +88,7 @@ def of_design(design: Callable[[Tensor], Tensor], tau: float = 0.5) -> list[floa
 
 
 def of_labels(scale: float) -> dict[str, float]:
-    """lambda_2 of PRA in parts of RDA's, on uniform pairs, by the scale of the rewards: the mean of p(1-p) it stands for."""
+    """lambda_2 of PRA in parts of RDA's, on uniform pairs: a mean of p(1-p), whose range is beside it."""
     p = bradley_terry(scale * WORLD.reward)
     off = ~torch.eye(N, dtype=torch.bool)
     lowest = float(pace.spectrum(pace.pra_hessian(EVEN, p, 1.0))[0] / pace.spectrum(pace.rda_hessian(EVEN, 1.0))[0])
@@ -102,7 +102,8 @@ def rates() -> dict[str, Any]:
         "temperature": [of_temperature(tau) for tau in TAUS],
         "labels": [of_labels(scale) for scale in (0.1, 0.5, 1.0, 1.5, 2.0, 3.0, 4.0)],
         "designs": {
-            "uniform": of_design(lambda margin: EVEN), "1/(p(1-p))": of_design(lambda margin: pace.inverse_variance(WORLD.reward)),
+            "uniform": of_design(lambda margin: EVEN),
+            "1/(p(1-p))": of_design(lambda margin: pace.inverse_variance(WORLD.reward)),
             "1/sigma'(h)": of_design(pace.inverse_slope),
         },
     }
@@ -117,13 +118,15 @@ def draw_rates(figure: Any, numbers: dict[str, Any]) -> None:
     first, second, third, fourth = figure.subplots(1, 4)
     rows = numbers["temperature"]
     for name, colour, line in zip(
-        [key for key in rows[0] if key not in ("tau", "kappa off-line", "kappa on policy")], (COLOURS[0], COLOURS[0], COLOURS[1], COLOURS[1]), "-:-:", strict=True
+        [key for key in rows[0] if key not in ("tau", "kappa off-line", "kappa on policy")],
+        (COLOURS[0], COLOURS[0], COLOURS[1], COLOURS[1]), "-:-:", strict=True
     ):
         seen = [(row["tau"], row[name]) for row in rows if row[name] is not None]
         first.loglog(*zip(*seen, strict=True), line, marker="o", ms=3, color=colour, label=name)
     first.set(xlabel="tau", title=f"steps to {CLOSE:g} nats")
     for name, colour in (("kappa off-line", COLOURS[0]), ("kappa on policy", COLOURS[1])):
-        second.loglog([row["tau"] for row in rows], [row[name] for row in rows], marker="o", ms=3, color=colour, label=name)
+        taus, numbers_of = [row["tau"] for row in rows], [row[name] for row in rows]
+        second.loglog(taus, numbers_of, marker="o", ms=3, color=colour, label=name)
     second.set(xlabel="tau", title="condition number")
     for axes in (first, second):
         axes.set_xticks([0.2, 0.5, 1.0, 2.0], ["0.2", "0.5", "1", "2"])
@@ -211,7 +214,8 @@ def draw_labels(figure: Any, numbers: dict[str, Any]) -> None:
     for (name, values), colour in zip(numbers["streams"].items(), COLOURS, strict=False):
         first.loglog(range(1, len(values) + 1), [max(one, 1e-6) for one in values], color=colour, label=name)
     for k, values in enumerate(numbers["fixed"]):
-        first.loglog(range(1, len(values) + 1), values, color=COLOURS[3], lw=0.8, label=None if k else "one fixed label a pair")
+        at, label = range(1, len(values) + 1), None if k else "one fixed label a pair"
+        first.loglog(at, values, color=COLOURS[3], lw=0.8, label=label)
     first.set(xlabel="step", title="DPO: KL(pi || pi^tau), nats")
     for (tau, values), colour in zip(numbers["margins"].items(), COLOURS, strict=False):
         at = [1 + 10 * k for k in range(len(values))]
