@@ -68,6 +68,9 @@ def known_laws(problem: Problem, aim: Aim) -> Iterator[Known]:
     reward, base, mu, tau, posterior = problem.reward, problem.log_base, problem.mu, aim.tau, aim.form == "posterior"
     yield target(problem, aim)
     yield Known("pi^delta", "the best responses alone", boltzmann.log_optimum(reward, base).exp())
+    if tau and not aim.samples:
+        law = boltzmann.log_target(reward, tau, mu.log()).exp()
+        yield Known(f"mu e^(r/tau) / Z, tau = {tau:g}", "against the law mu of the data", law)
     for temperature in (tau, *aim.penalties):
         if temperature:
             for other in (True, False):
@@ -119,8 +122,6 @@ def _of_data(problem: Problem, tau: float, base: Tensor | None, u: str) -> list[
     reward, p, mu, rho = problem.reward, bradley_terry(problem.reward), problem.mu, problem.rho
     label = torch.sigmoid(reward - reward @ mu)
     return [
-        (f"mu e^(r/tau) / Z, tau = {tau:g}", "against the law mu of the data",
-         lambda: boltzmann.log_target(reward, tau, mu.log()).exp()),
         (f"{u}e^(P(y > mu)/tau) / Z", "Boltzmann in the win rate against the data, not in the reward",
          lambda: boltzmann.log_target(preferences.win_rate(p, mu), tau, base).exp()),
         (f"{u}e^(L^+(p - 1/2)/tau) / Z", "least squares of log-ratios to (2p - 1)/(2 tau), on this pair law",

@@ -163,7 +163,7 @@ def _verdict(finding: Finding) -> str:
     if finding.relation is not None:
         nearly = "" if finding.relation.deviation < 1e-6 else f" to {finding.relation.deviation:.1%} of its range"
         return f"where {finding.relation.symbols}{nearly}. It is {away}."
-    if not first.known.boltzmann and first.variation < ON_ITS_WAY:
+    if not first.known.boltzmann and not finding.aim.penalties and first.variation < ON_ITS_WAY:
         best_mass = float(finding.end.log_law.exp().max())
         return f"still on its way to the best response, which has the probability {best_mass:.4f} ({near})."
     return f"at a law that no formula known here gives, found by optimisation. It is {away}."
