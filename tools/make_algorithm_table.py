@@ -108,7 +108,8 @@ def first_paragraph(cls: type) -> str:
 
 def _concrete(base: type) -> set[type]:
     below = {inner for cls in base.__subclasses__() for inner in _concrete(cls)}
-    own = {base} if not inspect.isabstract(base) and base.__module__.startswith("lit_rlhf.") else set()
+    parts = base.__module__.startswith("lit_rlhf.") and not base.__module__.startswith("lit_rlhf.theory.")
+    own = {base} if parts and not inspect.isabstract(base) else set()
     return below | own
 
 

@@ -1,13 +1,14 @@
 """The experiments of the theory's page: each picture, and the table of its numbers, by one command.
 
-    python tools/udrra.py families|rates|labels|frontier [--out DIR]
+    python tools/udrra.py families|seeds|rates|labels|frontier [--out DIR]
 
     families  the four recipes of configs/recipes/udrra, with KL(pi || pi^tau) on the way, and the gauge beside it
+    seeds     RLOO, RDA, RA and PRA on the policy's own samples by plain gradient descent at matched steps, three seeds each
     frontier  mean reward against KL(pi || u) of DPO, PRA, RDA, RA and PPO at several tau, and the laws pi^tau
     rates     what tau, labels and pairs do to the pace of gradient descent on exact losses
     labels    DPO on streamed labels, on one fixed label per pair, and on pairs that do not connect the responses
 
-The first two train the tiny transformer on the built-in task, some minutes each; every number is a sum over all 4,369
+families, seeds and frontier train the tiny transformer on the built-in task, some minutes each; every number is a sum over all 4,369
 responses to every prompt but the gauge's. Pictures are DIR/<name>.png and the numbers DIR/<name>.json; DIR is
 lit_rlhf/theory/pictures without it.
 """
@@ -53,6 +54,15 @@ FRONTIER = {
 }
 """Of the frontier: a recipe and what is different."""
 GAUGE = "udrra/kl_to_target"
+STEP, SEEDS, TAU, PACED = 0.1, (0, 1, 2), 0.5, 100
+"""Of the matched steps: that of RLOO, the seeds, the temperature, the updates."""
+MATCHED = {
+    "BDA (RLOO)": ("rloo", 1.0, (f"--model.credit.0.tau={TAU}",)),
+    "RDA": ("rda_online", 1 / (2 * TAU), (f"--model.loss.tau={TAU}",)),
+    "RA": ("ra_online", 1 / TAU, (f"--model.loss.tau={TAU}",)),
+    "PRA": ("online_dpo", 2 / TAU, (f"--model.loss.tau={TAU}", "--model.pairs.labels=soft")),
+}
+"""A config on the policy's own samples, the factor of its step by which first orders agree, and what is different."""
 
 
 @dataclass
@@ -145,6 +155,38 @@ def draw_families(figure: Any, numbers: dict[str, Any]) -> None:
     axes.legend()
 
 
+# ---- seeds
+
+
+def seeds(names: Sequence[str] = tuple(MATCHED), chosen: Sequence[int] = SEEDS, steps: int = PACED, every: int = 10) -> dict[str, Any]:
+    """The courses of every loss and seed; equal seeds draw equal first samples."""
+    courses: dict[str, Any] = {name: [] for name in names}
+    for name in names:
+        config, factor, changes = MATCHED[name]
+        for seed in chosen:
+            watch = Watch(every)
+            trained(
+                ROOT / "configs" / f"{config}.yaml", *changes, f"--model.sampler.seed={seed}", f"--data.seed={seed}",
+                "--model.group_size=8", "--data.batch_size=64", "--model.optimizer=torch.optim.SGD",
+                f"--model.optimizer.lr={STEP * factor}", "--model.max_grad_norm=null", steps=steps, callback=watch,
+            )
+            courses[name].append(asdict(watch.course))
+            print(f"| {name} | {seed} | {courses[name][-1]['kl'][0]:.3f} | {courses[name][-1]['kl'][-1]:.4f} |", flush=True)
+    return {"courses": courses}
+
+
+def draw_seeds(figure: Any, numbers: dict[str, Any]) -> None:
+    """KL to the target against updates, a line for each seed."""
+    axes = figure.subplots()
+    styles = zip(numbers["courses"].items(), tables.COLOURS, ("-", "--", "-", "-"), (3.0, 1.2, 1.2, 1.2), strict=False)
+    for (name, courses), colour, line, width in styles:
+        for place, course in enumerate(courses):
+            label = None if place else name
+            axes.semilogy(course["updates"], course["kl"], line, color=colour, lw=width, alpha=0.6, label=label)
+    axes.set(xlabel="updates", ylabel="KL(pi || pi^tau), nats", title="Matched steps of plain gradient descent, three seeds")
+    axes.legend()
+
+
 # ---- frontier
 
 
@@ -203,7 +245,7 @@ def draw_frontier(figure: Any, numbers: dict[str, Any]) -> None:
 # ---- the command
 
 EXPERIMENTS: dict[str, tuple[Callable[[], dict[str, Any]], Callable[[Any, dict[str, Any]], None]]] = {
-    "families": (families, draw_families), "rates": (tables.rates, tables.draw_rates),
+    "families": (families, draw_families), "seeds": (seeds, draw_seeds), "rates": (tables.rates, tables.draw_rates),
     "labels": (tables.labels, tables.draw_labels), "frontier": (frontier, draw_frontier),
 }
 
