@@ -36,6 +36,14 @@ def test_a_run_is_measured_on_its_way_with_its_gauge():
     assert course.reward[0] < course.reward[2] and course.seconds > 0
 
 
+def test_at_matched_steps_rda_moves_the_transformer_as_rloo_does():
+    found = udrra.seeds(["BDA (RLOO)", "RDA", "PRA"], [0], steps=3, every=3)["courses"]
+    (rloo,), (rda,), (pra,) = (found[name] for name in ("BDA (RLOO)", "RDA", "PRA"))
+    assert rloo["kl"][-1] < 0.9 * rloo["kl"][0]
+    assert rda["kl"] == pytest.approx(rloo["kl"], rel=1e-4)
+    assert abs(pra["kl"][-1] - rloo["kl"][-1]) > 1e-3 * rloo["kl"][-1]
+
+
 def test_a_place_on_the_frontier_is_on_or_below_the_curve_of_targets(monkeypatch):
     small = "--data.batch_size=4", "--model.optimizer.lr=0.0003"
     monkeypatch.setitem(udrra.FRONTIER, "DPO", (*udrra.FRONTIER["DPO"], *small))
