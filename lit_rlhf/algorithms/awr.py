@@ -14,7 +14,8 @@ class AWR(Algorithm):
     L = -sum_S min(e^{(r - b)/tau}, largest) log pi(y).
     b is the mean reward of the prompt's responses, where the paper learns a value.
 
-    Target: mu e^{r/tau} / Z but for weights that were cut; that of a reference only where the data were drawn from it.
+    Target: mu e^{(1 - 1/K) r/tau} / Z but for weights that were cut; that of a reference only where the data were drawn
+    from it.
     See "Advantage-Weighted Regression: Simple and Scalable Off-Policy Reinforcement Learning" by Peng et al.
     (https://arxiv.org/abs/1910.00177).
     The default head is `ExponentialWeight(tau=1.0, baseline="mean", largest=20.0)`.

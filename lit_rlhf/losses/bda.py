@@ -79,8 +79,8 @@ class ExponentialWeight(LossHead):
 
     Args:
         tau: temperature.
-        baseline: b, the mean reward of the prompt's responses, or 0; it changes how much prompts weigh, not their
-            targets.
+        baseline: b, the mean reward of the prompt's K responses, or 0. The mean changes how much prompts weigh, and holds
+            1/K of each reward: the target is then that of tau K / (K - 1).
         largest: weights are cut here, which biases the target; None does not cut.
 
     Raises:
