@@ -377,6 +377,11 @@ def refuse_numbers(algorithm: OnlineAlgorithm) -> None:
         raise InputError(f"model.stop_kl: {algorithm.stop_kl}, expected nats above 0, or null to make every update")
     if algorithm.resample and algorithm.group_size < 2:
         raise InputError("model.resample: the reward of a group of one never varies; set model.group_size to 2 or more")
+    if algorithm.resample and algorithm.reward.crosses_ranks:
+        raise InputError(
+            "model.resample: each rank replaces groups as often as it has to, and a part of the reward (BatchNormalised) is "
+            "called by all ranks together; leave one of them out (Whiten normalises advantages over all ranks)"
+        )
     if algorithm.resample >= ATTEMPTS:
         raise InputError(f"model.resample: {algorithm.resample}, expected less than {ATTEMPTS}")
     if algorithm.sampler.processing.greedy:

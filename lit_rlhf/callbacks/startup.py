@@ -20,10 +20,10 @@ from lit_rlhf.callbacks.checks import (
 )
 from lit_rlhf.components.modes import evaluating
 from lit_rlhf.callbacks.random_state import RandomState
-from lit_rlhf.callbacks.stops import stop_ids
 from lit_rlhf.components.actor import Actor
 from lit_rlhf.components.language_model import LanguageModel
 from lit_rlhf.components.reward import RewardModel
+from lit_rlhf.sampling.stops import StopSet
 from lit_rlhf.types import Batch, Prompts, Sequences
 
 LARGEST_RELOADED = 200_000_000
@@ -60,7 +60,7 @@ def checks(trainer: Trainer, module: Any, item: Sequence[Batch]) -> Iterator[str
     if not isinstance(item[0], Prompts):
         yield has_trained_tokens(item)
     yield everything_is_saved(module)
-    sequences = ended(item[0], stop_ids(module.actor.model)) if isinstance(item[0], Prompts) else item[0].sequences
+    sequences = ended(item[0], StopSet.of(module.actor.model).ids) if isinstance(item[0], Prompts) else item[0].sequences
     few = sequences.select(torch.arange(min(4, len(sequences.completion_lengths)), device=sequences.prompt_of.device))
     for _, part in module.parts:
         if isinstance(part, Actor | RewardModel):
@@ -91,7 +91,7 @@ def _size(part: RewardModel) -> int:
 
 
 def _text_checks(model: LanguageModel, sequences: Sequences, given: bool) -> Iterator[str]:
-    stop, tokenizer = stop_ids(model), model.tokenizer
+    stop, tokenizer = StopSet.of(model).ids, model.tokenizer
     yield starts_once(sequences, tokenizer.bos_token_id, stop)
     if given:
         yield ends_by_a_stop(sequences, stop, tokenizer.convert_ids_to_tokens(list(stop)))

@@ -55,6 +55,9 @@ class Reward(ABC):
     verifiable: bool = False
     """Whether it, or a part of it, is 1 for a right response and 0 for a wrong one, so that pass@k means something."""
 
+    crosses_ranks: bool = False
+    """Whether all ranks must call it together."""
+
     def check(self) -> None:
         """Raises: InputError: what can be found wrong before any weight is read."""
 

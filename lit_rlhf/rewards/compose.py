@@ -138,6 +138,8 @@ class BatchNormalised(Wrapped):
         epsilon: what is added to the standard deviation.
     """
 
+    crosses_ranks = True
+
     def __init__(self, reward: Reward, std: bool = True, epsilon: float = 1e-6) -> None:
         self.reward, self.std, self.epsilon = reward, std, epsilon
         self._device: torch.device | str = "cpu"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -15,13 +16,17 @@ class Made(Reward):
     """A reward made of others, which it builds and moves."""
 
     @property
+    @abstractmethod
     def inner(self) -> Sequence[Reward]:
         """The others."""
-        raise NotImplementedError
 
     @property
     def verifiable(self) -> bool:
         return any(reward.verifiable for reward in self.inner)
+
+    @property
+    def crosses_ranks(self) -> bool:
+        return any(reward.crosses_ranks for reward in self.inner)
 
     def check(self) -> None:
         for reward in self.inner:

@@ -10,51 +10,23 @@ import torch
 from torch import Tensor
 
 from lit_rlhf.components.language_model import LanguageModel
-from lit_rlhf.sampling.base import Sampler
 from lit_rlhf.sampling.drawing import pick
-from lit_rlhf.sampling.limits import refuse_settings, room
+from lit_rlhf.sampling.limits import room
 from lit_rlhf.sampling.loop import Plan, Step, Tails, assembled, rows_of
-from lit_rlhf.sampling.native import sampling
-from lit_rlhf.sampling.processing import Processing
+from lit_rlhf.sampling.native import NativeSampler, sampling
 from lit_rlhf.sampling.stops import StopSet
 from lit_rlhf.types import Prompts, Samples
 
 
-class HFSampler(Sampler):
+class HFSampler(NativeSampler):
     """Completions by `generate`: any model that transformers can generate with, at about its speed.
 
     Prompts of equal length share a batch, so that nothing is padded. A processor of ours stands in the place of
     transformers' warpers and draws as `NativeSampler` does: the completions are the same, and no random state moves.
     Nothing is taken from the model's generation settings but the ids that end a completion.
 
-    Args:
-        max_new_tokens: a completion is cut there, or where the model knows no further position.
-        temperature: 0 takes the likeliest token, for validation; `behaviour` is then the policy's own log-prob.
-        top_k: keeps the likeliest tokens, so many.
-        top_p: keeps the fewest likeliest tokens with so much of the probability.
-        min_p: keeps tokens with at least so much of the largest probability.
-        stop: strings that end a completion, besides the tokens that do.
-        seed: of the draws.
-        batch_tokens: tokens that are held at a time; no result depends on it.
-
-    Raises:
-        InputError: a setting outside its range.
+    The arguments are those of `NativeSampler`.
     """
-
-    def __init__(
-        self,
-        max_new_tokens: int = 64,
-        temperature: float = 1.0,
-        top_k: int | None = None,
-        top_p: float | None = None,
-        min_p: float | None = None,
-        stop: Sequence[str] = (),
-        seed: int = 0,
-        batch_tokens: int = 65_536,
-    ) -> None:
-        refuse_settings(max_new_tokens, seed, batch_tokens)
-        self.max_new_tokens, self.stop, self.seed, self.batch_tokens = max_new_tokens, tuple(stop), seed, batch_tokens
-        self.processing = Processing(temperature, top_k, top_p, min_p)
 
     @torch.no_grad()
     def sample(self, policy: LanguageModel, prompts: Prompts, group_size: int, draw: int) -> Samples:

@@ -7,7 +7,6 @@ divides otherwise scales eta.
 
 from __future__ import annotations
 
-import math
 
 import torch
 from torch import Tensor

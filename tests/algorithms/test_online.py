@@ -23,6 +23,7 @@ from lit_rlhf.losses.policy import ClippedSurrogate, Reinforce
 from lit_rlhf.losses.pra import PRA
 from lit_rlhf.losses.regularisers import KLPenalty, ValueLoss
 from lit_rlhf.rewards.base import Scores
+from lit_rlhf.rewards.compose import BatchNormalised, WeightedSum
 from lit_rlhf.rewards.function import Function
 from lit_rlhf.rewards.reviews import ReviewReward
 from lit_rlhf.sampling.native import NativeSampler
@@ -244,3 +245,10 @@ def test_what_cannot_work_is_refused_when_it_is_built(loss, parts, sentence):
 def test_a_reward_that_cannot_be_called_is_refused_by_its_key():
     with pytest.raises(InputError, match="^model.reward: Function length: there is no module nowhere_at_all"):
         made(reward=Function("nowhere_at_all.length")).configure_model()
+
+
+def test_a_reward_that_all_ranks_call_together_is_not_resampled():
+    reward = WeightedSum([BatchNormalised(ReviewReward())])
+    assert reward.crosses_ranks and not WeightedSum([ReviewReward()]).crosses_ranks
+    with pytest.raises(InputError, match="model.resample: each rank .*BatchNormalised"):
+        made(reward=reward, resample=1)
